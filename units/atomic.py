@@ -1,0 +1,83 @@
+"""Writing that leaves either the whole result or nothing: temporary sibling, fsync, rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` to write to; it takes the name `path` once the block ends well.
+
+    The temporary name keeps the suffixes of `path`, because many writers choose the format by suffix. The parent
+    folder is made where missing. An existing file at `path` is replaced in one step.
+
+    Raises: whatever the block raises, after the temporary file has been removed; OSError (a full disk, say).
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix=f"-{target.name[-100:]}")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(
+            0o666 & ~_umask()
+        )  # mkstemp makes private files; a result should be as readable as any other
+        temporary.replace(target)
+        _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` to fill; it takes the name `path` once the block ends well.
+
+    Raises: FileExistsError where something has that name already, before the block or at its end;
+    whatever the block raises, after the temporary folder has been removed.
+    """
+    target = Path(path)
+    _require_free(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-", suffix=f"-{target.name[-100:]}"))
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        _require_free(target)
+        temporary.chmod(0o777 & ~_umask())
+        temporary.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_free(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+
+
+def _sync(path: Path) -> None:
+    """Flush one file or folder to the disk, so that a rename never outlives the bytes it names."""
+    with suppress(PermissionError):  # Windows cannot open a folder
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    """Read the process's file mode mask; the interface can only read it by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
