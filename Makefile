@@ -11,7 +11,7 @@ export PYTHON
 .PHONY: quickstart test lint format venv clean
 
 quickstart: venv
-	$(BIN)/python -m speechprompt quickstart --out "$(OUT)"
+	$(BIN)/speechprompt quickstart --out "$(OUT)"
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
