@@ -13,14 +13,19 @@ export PYTHON
 quickstart: venv
 	$(BIN)/speechprompt quickstart --out "$(OUT)"
 
+# Two workers, one thread each: more threads than cores would make the tests slower.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
+# The hooks are run too where git is at hand, so that they stay in working order.
 lint: venv
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	@if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then \
+		PRE_COMMIT_HOME=$(VENV)/pre-commit $(BIN)/pre-commit run --all-files; \
+	fi
 
 format: venv
 	$(BIN)/python -m ruff check --fix .
