@@ -1,0 +1,44 @@
+"""Small random changes of unit rows in training, against learning few recordings by heart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from units.errors import InputError
+
+
+@dataclass(frozen=True)
+class UnitAugmentation:
+    """Drops units and replaces units by random ones, each independently.
+
+    Repeats that this makes in a deduplicated row are merged, so that the row stays deduplicated. At least one unit
+    is left.
+
+    Attributes:
+        p_drop: probability that a unit is left out.
+        p_replace: probability that a unit becomes a random one.
+    Raises: InputError for probabilities outside 0 to 1, 1 itself excluded for p_drop.
+    """
+
+    p_drop: float = 0.0
+    p_replace: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.p_drop < 1 and 0 <= self.p_replace <= 1):
+            raise InputError(
+                f"augmentation: expected probabilities from 0 to 1, got {self.p_drop}, {self.p_replace}"
+            )
+
+    def __call__(self, units: np.ndarray, n_units: int, rng: np.random.Generator) -> np.ndarray:
+        """Vary one row of unit numbers (T,) int64 below `n_units`; returns (1 .. T,) int64, a new array."""
+        deduplicated = not (units[1:] == units[:-1]).any()
+        kept = rng.random(len(units)) >= self.p_drop
+        if len(units) and not kept.any():
+            kept[rng.integers(len(units))] = True
+        replaced = rng.random(len(units)) < self.p_replace
+        varied = np.where(replaced, rng.integers(n_units, size=len(units)), units)[kept]
+        if deduplicated and len(varied):
+            varied = varied[np.concatenate([[True], varied[1:] != varied[:-1]])]
+        return varied.astype(np.int64)

@@ -1,0 +1,137 @@
+"""What a unit language model offers to prompts, decoding and run folders, whatever its family.
+
+Shapes: B rows, T tokens, R positions read, L layers, P prefix positions, D model dimension, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from speechprompt.lm.cache import KVCache, Prefix
+from speechprompt.vocab import UnitVocab
+
+
+class UnitLM(nn.Module, ABC):
+    """A decoder over unit tokens whose every layer can be steered by a key/value prefix.
+
+    Attributes:
+        family: name in the model folder's config.json.
+        vocab: the token inventory.
+        n_layers, n_heads, d_model, d_head: dimensions that a prompt's shape follows from.
+        max_positions: most tokens in a row, special tokens included.
+    """
+
+    family: ClassVar[str]
+    vocab: UnitVocab
+    n_layers: int
+    n_heads: int
+    d_model: int
+    max_positions: int
+
+    @property
+    def d_head(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
+    @abstractmethod
+    def embed(
+        self, ids_BT: Tensor, *, separator: Tensor | None = None, n_before_B: Tensor | None = None
+    ) -> Tensor:
+        """Token ids to the decoder's input (B, T, D): scaled embeddings plus positions.
+
+        Args:
+            ids_BT: int64; padding keeps the padding position.
+            separator: (D,) replaces the embedding of every `<s>`, before scaling.
+            n_before_B: tokens of each row that are in a cache already, int64; None for none.
+        Raises: InputError for a row longer than max_positions.
+        """
+
+    @abstractmethod
+    def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
+        """Project a deep prompt's vectors through each layer's frozen key and value projections.
+
+        Equals overwriting the inputs of those projections at P positions before the first token.
+        """
+
+    @abstractmethod
+    def key_value_inputs(self, x_BTD: Tensor) -> Tensor:
+        """What reaches the key and value projections of each layer: (L, B, T, D)."""
+
+    @abstractmethod
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        prefix: Prefix | None = None,
+        cache: KVCache | None = None,
+        read_positions: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Run all layers and the last norm.
+
+        Args:
+            x_BTD: from `embed`, prompt rows put before it where there are any.
+            prefix: keys and values before the first token; goes into the cache where there is one (`new_cache`).
+            cache: the past; the new positions are appended to it.
+            read_positions: (B, R) int64, columns of x_BTD; the last layer computes only these. None for all.
+            key_padding_mask: (B, T) bool, True at padding. Rows padded on the right do not need it, because
+                no real token looks to its right.
+        Returns: hidden states (B, T, D) or (B, R, D).
+        """
+
+    @abstractmethod
+    def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Hidden states (..., D) to logits (..., V), or (..., n) for n chosen token ids only."""
+
+    @abstractmethod
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write config.json and model.safetensors (float16 if `half`, else float32), each atomically."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> UnitLM:
+        """Read what `save` wrote, to float32 and evaluation mode. Raises: InputError for a folder that is not one."""
+
+    def new_cache(self, n_rows: int, max_length: int, *, prefix: Prefix | None = None) -> KVCache:
+        """A cache for `n_rows` rows of at most `max_length` tokens (prompt rows included), behind `prefix`."""
+        dtype = next(self.parameters()).dtype
+        return KVCache(
+            self.n_layers,
+            n_rows,
+            self.n_heads,
+            self.d_head,
+            max_length,
+            prefix=prefix,
+            device=self.device,
+            dtype=dtype,
+        )
+
+    def freeze(self) -> UnitLM:
+        """Evaluation mode, no gradients for any weight; returns self."""
+        self.eval()
+        self.requires_grad_(False)
+        return self
+
+    def fingerprint(self) -> str:
+        """Sha256 over names, shapes and float32 values of all tensors, in order of name: which model this is."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)};".encode())
+            digest.update(
+                tensor.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4").tobytes()
+            )
+        return digest.hexdigest()
+
+    def n_parameters(self) -> int:
+        """Number of weights, tied ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())

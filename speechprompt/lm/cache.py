@@ -1,0 +1,77 @@
+"""Keys and values that attention finds already computed: the prompt's prefix, and the past of decoding.
+
+Shapes: L layers, B rows, H heads, P prefix positions, S cached positions, T new positions, E head dimension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prefix:
+    """Keys and values that every query may attend to, placed before the first token of each layer.
+
+    Attributes:
+        key_LBHPE: keys; B is 1 for a prefix shared by all rows.
+        value_LBHPE: values, same shape.
+    """
+
+    key_LBHPE: Tensor
+    value_LBHPE: Tensor
+
+    @property
+    def length(self) -> int:
+        return self.key_LBHPE.shape[3]
+
+
+class KVCache:
+    """Keys and values of all past positions, in memory taken once: decoding never copies its past.
+
+    A prefix is written to the first columns when the cache is made; `length` counts it.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        n_rows: int,
+        n_heads: int,
+        d_head: int,
+        max_length: int,
+        *,
+        prefix: Prefix | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.length = prefix.length if prefix is not None else 0
+        shape = (n_layers, n_rows, n_heads, self.length + max_length, d_head)
+        self.key_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
+        self.value_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
+        self.padding_BS = torch.zeros(n_rows, shape[3], device=device, dtype=torch.bool)
+        self.has_padding = False
+        if prefix is not None:
+            self.key_LBHSE[:, :, :, : self.length] = prefix.key_LBHPE
+            self.value_LBHSE[:, :, :, : self.length] = prefix.value_LBHPE
+
+    @property
+    def capacity(self) -> int:
+        return self.key_LBHSE.shape[3]
+
+    def extend(self, layer: int, key_BHTE: Tensor, value_BHTE: Tensor) -> tuple[Tensor, Tensor]:
+        """Write one layer's new keys and values behind the past; return past and new, (B, H, length + T, E)."""
+        end = self.length + key_BHTE.shape[2]
+        self.key_LBHSE[layer, :, :, self.length : end] = key_BHTE
+        self.value_LBHSE[layer, :, :, self.length : end] = value_BHTE
+        return self.key_LBHSE[layer, :, :, :end], self.value_LBHSE[layer, :, :, :end]
+
+    def mark_padding(self, padding_BT: Tensor) -> None:
+        """Remember which of the T positions about to be written are padding (True)."""
+        self.padding_BS[:, self.length : self.length + padding_BT.shape[1]] = padding_BT
+        self.has_padding = True
+
+    def advance(self, n_positions: int) -> None:
+        """Count `n_positions` as past, once all layers have written them."""
+        self.length += n_positions

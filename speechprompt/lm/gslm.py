@@ -1,0 +1,223 @@
+"""The GSLM unit language model: a pre-norm decoder, sinusoidal positions, tied embeddings.
+
+Shapes: B rows, T tokens, R positions read, L layers, P prefix positions, D model dimension, V vocabulary.
+
+Source: fairseq's `transformer_lm` (arch `transformer_lm_big`) as used by Lakhotia et al. 2021, "On Generative
+Spoken Language Modeling from Raw Audio"; parameter names are those of its checkpoints without `decoder.`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import KVCache, Prefix
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, visible
+from speechprompt.vocab import UnitVocab
+from units.atomic import atomic_path
+from units.errors import InputError
+
+
+def sinusoidal_positions(n_rows: int, d_model: int, padding_row: int) -> Tensor:
+    """Table (n_rows, d_model) float32: sines in the first half, cosines in the second, zeros at `padding_row`.
+
+    Wavelengths form a geometric series from 2 pi to 20000 pi over d_model // 2 - 1 steps; an odd width ends in a zero.
+
+    Source: tensor2tensor's form of Vaswani et al. 2017, section 3.5, which fairseq uses.
+    """
+    half = d_model // 2
+    frequency = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10_000) / max(half - 1, 1)))
+    angle = torch.arange(n_rows, dtype=torch.float32)[:, None] * frequency
+    table = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, d_model % 2))
+    table[padding_row] = 0
+    return table
+
+
+class GSLM(UnitLM):
+    """Decoder-only transformer over unit tokens; rows begin with `</s>`.
+
+    Args:
+        config: dimensions. The published model: 12 layers, 1024, 16 heads, 4096, 151,263,232 weights.
+        vocab: the token inventory.
+    """
+
+    family = "gslm"
+
+    def __init__(self, config: TransformerConfig, vocab: UnitVocab) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab = vocab
+        self.n_layers, self.n_heads, self.d_model = config.n_layers, config.n_heads, config.d_model
+        self.max_positions = config.max_positions
+        self.embed_tokens = nn.Embedding(len(vocab), config.d_model, padding_idx=vocab.pad)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
+        self.layer_norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.positions_ND: Tensor
+        self.register_buffer("positions_ND", self._positions(), persistent=False)
+
+    def _positions(self) -> Tensor:
+        # The first token stands at padding id + 1, the last one at padding id + max_positions.
+        return sinusoidal_positions(self.vocab.pad + 1 + self.max_positions, self.d_model, self.vocab.pad)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed_tokens.weight.device
+
+    def initialise(self, seed: int = 0) -> GSLM:
+        """Draw new weights as fairseq does: embeddings N(0, 1/D), Xavier-uniform projections, zero biases."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.embed_tokens.weight.normal_(0, self.d_model**-0.5, generator=generator)
+            self.embed_tokens.weight[self.vocab.pad] = 0
+            for name, module in self.named_modules():
+                if isinstance(module, nn.Linear):
+                    gain = 2**-0.5 if name.endswith(("q_proj", "k_proj", "v_proj")) else 1.0
+                    nn.init.xavier_uniform_(module.weight, gain, generator=generator)
+                    nn.init.zeros_(module.bias)
+        return self
+
+    def embed(
+        self, ids_BT: Tensor, *, separator: Tensor | None = None, n_before_B: Tensor | None = None
+    ) -> Tensor:
+        real_BT = ids_BT.ne(self.vocab.pad)
+        position_BT = real_BT.cumsum(1)
+        if n_before_B is not None:
+            position_BT = position_BT + n_before_B[:, None]
+        elif ids_BT.shape[1] > self.max_positions:
+            raise InputError(
+                f"row of {ids_BT.shape[1]} tokens: expected at most {self.max_positions}, the language model's "
+                "longest; use shorter audio"
+            )
+        token_BTD = self.embed_tokens(ids_BT)
+        if separator is not None:
+            token_BTD = torch.where(
+                ids_BT.eq(self.vocab.bos)[:, :, None], separator.to(token_BTD.dtype), token_BTD
+            )
+        position_BTD = self.positions_ND[position_BT * real_BT + self.vocab.pad]
+        return self.dropout(math.sqrt(self.d_model) * token_BTD + position_BTD)
+
+    def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
+        attentions = [layer.self_attn for layer in self._decoder_layers()]
+        keys = [a.split(a.k_proj(key_PD[None])) for a, key_PD in zip(attentions, key_LPD, strict=True)]
+        values = [
+            a.split(a.v_proj(value_PD[None])) for a, value_PD in zip(attentions, value_LPD, strict=True)
+        ]
+        return Prefix(torch.stack(keys), torch.stack(values))
+
+    def key_value_inputs(self, x_BTD: Tensor) -> Tensor:
+        inputs = []
+        for index, layer in enumerate(self._decoder_layers()):
+            inputs.append(layer.self_attn_layer_norm(x_BTD))
+            x_BTD = layer(x_BTD, layer=index)
+        return torch.stack(inputs)
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        *,
+        prefix: Prefix | None = None,
+        cache: KVCache | None = None,
+        read_positions: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        n_new = x_BTD.shape[1]
+        if cache is not None:
+            if prefix is not None:
+                raise ValueError("a prefix belongs to the cache: give it to new_cache, not to forward")
+            if cache.length + n_new > cache.capacity:
+                raise ValueError(
+                    f"cache of {cache.capacity} positions is too short for {cache.length} + {n_new}"
+                )
+        n_past = cache.length if cache is not None else prefix.length if prefix is not None else 0
+        padding_BS = self._padding(n_past, n_new, cache, key_padding_mask)
+        allowed = visible(n_past, n_new, padding_BS=padding_BS)
+        for index, layer in enumerate(self._decoder_layers()):
+            read_BR = None
+            if index == self.n_layers - 1 and read_positions is not None:
+                read_BR = read_positions
+                allowed = visible(n_past, n_new, read_BR=read_BR, padding_BS=padding_BS)
+            side = (prefix.key_LBHPE[index], prefix.value_LBHPE[index]) if prefix is not None else None
+            x_BTD = layer(x_BTD, layer=index, prefix=side, cache=cache, read_BR=read_BR, allowed=allowed)
+        if cache is not None:
+            cache.advance(n_new)
+        return self.layer_norm(x_BTD)
+
+    @staticmethod
+    def _padding(n_past: int, n_new: int, cache: KVCache | None, padding_BT: Tensor | None) -> Tensor | None:
+        """Padding over past and new positions, (B, n_past + n_new), or None where there is none."""
+        if cache is None:
+            return F.pad(padding_BT, (n_past, 0)) if padding_BT is not None else None
+        if padding_BT is not None:
+            cache.mark_padding(padding_BT)
+        return cache.padding_BS[:, : n_past + n_new] if cache.has_padding else None
+
+    def _decoder_layers(self) -> list[DecoderLayer]:
+        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+
+    def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        weight = self.embed_tokens.weight
+        return F.linear(hidden, weight if ids is None else weight[ids])
+
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        dtype = torch.float16 if half else torch.float32
+        weights = {name: t.detach().to("cpu", dtype).contiguous() for name, t in self.state_dict().items()}
+        config = {
+            "family": self.family,
+            "transformer": self.config.to_dict(),
+            "symbols": list(self.vocab.symbols),
+        }
+        with atomic_path(folder / "model.safetensors") as file:
+            save_file(weights, file)
+        with atomic_path(folder / "config.json") as file:
+            file.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> GSLM:
+        folder = Path(folder)
+        config = read_config(folder)
+        try:
+            transformer = TransformerConfig(**config["transformer"])
+            vocab = UnitVocab(config["symbols"])
+            weights = load_file(folder / "model.safetensors", device=str(device))
+        except (KeyError, TypeError, FileNotFoundError, SafetensorError) as error:
+            raise InputError(
+                f"{folder}: expected a {cls.family} language model, got {error!r}; restore it"
+            ) from error
+        # Built without memory first: drawing initial weights only to overwrite them would take most of the time.
+        with torch.device("meta"):
+            model = cls(transformer, vocab)
+        try:
+            model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+        except RuntimeError as error:
+            raise InputError(
+                f"{folder}: expected the weights config.json describes; {error}; restore them"
+            ) from error
+        model.positions_ND = model._positions().to(device)
+        model.eval()
+        return model
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a language model folder's config.json. Raises: InputError where there is none or it is not one."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{file}: expected a language model's configuration, got {error}; check the path"
+        ) from error
+    if not isinstance(config, dict) or "family" not in config:
+        raise InputError(f"{file}: expected a language model's configuration with its family; check the path")
+    return config

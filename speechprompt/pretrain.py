@@ -1,0 +1,328 @@
+"""Training of a unit language model on unit sequences, from nothing, resumable.
+
+Shapes: B rows, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechprompt.augment import UnitAugmentation
+from speechprompt.batch import bucket, shuffled_plan
+from speechprompt.lm.base import UnitLM
+from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.transformer import TransformerConfig
+from speechprompt.vocab import UnitVocab
+from units.atomic import atomic_path
+from units.errors import InputError
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """How a language model is trained.
+
+    Attributes:
+        steps: optimizer steps; the learning rate falls along a half cosine to nothing at the last one.
+        batch_tokens: most tokens of a batch, padding counted.
+        lr: highest learning rate, reached after `warmup_steps`.
+        betas, weight_decay: of AdamW; no decay on vectors (biases, norms).
+        clip: largest gradient norm.
+        label_smoothing: of the cross entropy.
+        p_drop, p_replace: unit augmentation of the training rows.
+        seed: of weights, order, augmentation and dropout.
+        max_seconds: stop after this time of training; the learning rate then falls with time where that is sooner,
+            and runs no longer repeat to the bit. None for no limit.
+        check_every: steps between checks on the valid rows, each followed by a checkpoint; the best weights are kept.
+        bf16: compute the network in bfloat16.
+        device: where to train.
+    """
+
+    steps: int = 10_000
+    batch_tokens: int = 8_192
+    lr: float = 1e-3
+    warmup_steps: int = 500
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    label_smoothing: float = 0.0
+    p_drop: float = 0.0
+    p_replace: float = 0.0
+    seed: int = 0
+    max_seconds: float | None = None
+    check_every: int = 500
+    bf16: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """What training gave: steps done, seconds, and perplexity per token of the valid rows (`</s>` counted).
+
+    `unigram_perplexity` is what token frequencies of the training rows alone reach. NaN without valid rows.
+    """
+
+    steps: int
+    seconds: float
+    perplexity: float
+    unigram_perplexity: float
+
+
+def rows_of(sequences: Sequence[np.ndarray], vocab: UnitVocab, max_positions: int) -> list[np.ndarray]:
+    """Token rows `</s> u1 .. un </s>` of unit arrays; longer ones are cut into pieces of `max_positions` + 1 tokens."""
+    rows = []
+    for units in sequences:
+        ids = np.concatenate([[vocab.eos], vocab.encode(units), [vocab.eos]])
+        # Neighbouring pieces share one token: the last target of a piece is the next one's first input.
+        pieces = [ids[i : i + max_positions + 1] for i in range(0, len(ids) - 1, max_positions)]
+        rows += [piece.astype(np.int64) for piece in pieces if len(piece) > 1]
+    return rows
+
+
+def padded(rows: Sequence[np.ndarray], pad: int) -> Tensor:
+    """Stack token rows (T,) to int64 (B, longest), padded on the right."""
+    tensors = [torch.from_numpy(row) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=pad)
+
+
+def row_losses(lm: UnitLM, row_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Summed cross entropy, in nats, of each row's tokens after the first: (B,) float32."""
+    logits_BTV = lm.logits(lm(lm.embed(row_BT[:, :-1]))).float()
+    losses_BT = F.cross_entropy(
+        logits_BTV.transpose(1, 2),
+        row_BT[:, 1:],
+        ignore_index=lm.vocab.pad,
+        reduction="none",
+        label_smoothing=label_smoothing,
+    )
+    return losses_BT.sum(1)
+
+
+@torch.no_grad()
+def perplexity(lm: UnitLM, sequences: Sequence[np.ndarray], batch_tokens: int = 8_192) -> float:
+    """Perplexity per token of unit arrays, the final `</s>` counted; NaN for none. Uses evaluation mode."""
+    rows = sorted(rows_of(sequences, lm.vocab, lm.max_positions), key=len)
+    training = lm.training
+    lm.eval()
+    total, count = 0.0, 0
+    for run in bucket(np.array([len(row) for row in rows]), batch_tokens):
+        row_BT = padded([rows[i] for i in run], lm.vocab.pad).to(lm.device)
+        total += float(row_losses(lm, row_BT).double().sum())
+        count += int(row_BT[:, 1:].ne(lm.vocab.pad).sum())
+    lm.train(training)
+    return math.exp(total / count) if count else math.nan
+
+
+def unigram_perplexity(
+    sequences: Sequence[np.ndarray], valid: Sequence[np.ndarray], vocab: UnitVocab, max_positions: int
+) -> float:
+    """Perplexity of `valid` under the token frequencies of `sequences`, add-one smoothed; NaN for none."""
+    train_ids = [row[1:] for row in rows_of(sequences, vocab, max_positions)]
+    valid_ids = [row[1:] for row in rows_of(valid, vocab, max_positions)]
+    if not valid_ids:
+        return math.nan
+    counts = np.bincount(np.concatenate(train_ids), minlength=len(vocab))[[vocab.eos, *vocab.unit_ids]] + 1.0
+    log_probability = np.full(len(vocab), -np.inf)
+    log_probability[[vocab.eos, *vocab.unit_ids]] = np.log(counts / counts.sum())
+    return float(np.exp(-log_probability[np.concatenate(valid_ids)].mean()))
+
+
+class _Run:
+    """One training run: model, optimizer, and the state that a checkpoint holds."""
+
+    def __init__(self, lm: GSLM, config: PretrainConfig, out: Path) -> None:
+        self.lm, self.config, self.out = lm, config, out
+        matrices = [p for p in lm.parameters() if p.ndim > 1]
+        vectors = [p for p in lm.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+        self.step, self.epoch, self.index = 0, 0, 0  # index: batches of the epoch done
+        self.seconds, self.best = 0.0, math.inf
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "resume.pt"
+
+    def lr(self) -> float:
+        """Linear warm-up, then half a cosine over steps or time, whichever is further."""
+        config = self.config
+        progress = self.step / config.steps
+        if config.max_seconds:
+            progress = max(progress, self.seconds / config.max_seconds)
+        warmup = min(1.0, (self.step + 1) / max(1, config.warmup_steps))
+        return config.lr * warmup * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+    def finished(self) -> bool:
+        limit = self.config.max_seconds
+        return self.step >= self.config.steps or (limit is not None and self.seconds >= limit)
+
+    def update(self, row_BT: Tensor) -> float:
+        """One optimizer step; returns the loss in nats per token."""
+        config, device_type = self.config, torch.device(self.config.device).type
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr()
+        with torch.autocast(device_type, torch.bfloat16, enabled=config.bf16):
+            loss = (
+                row_losses(self.lm, row_BT, config.label_smoothing).sum()
+                / row_BT[:, 1:].ne(self.lm.vocab.pad).sum()
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.lm.parameters(), config.clip)
+        self.optimizer.step()
+        self.step += 1
+        return float(loss.detach())
+
+    def save(self) -> None:
+        state = {
+            "lm": self.lm.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "counts": [self.step, self.epoch, self.index],
+            "floats": [self.seconds, self.best],
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "config": _comparable(self.config),
+        }
+        with atomic_path(self.checkpoint) as file:
+            torch.save(state, file)
+
+    def load(self) -> None:
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        if state["config"] != _comparable(self.config):
+            raise InputError(
+                f"{self.checkpoint}: expected the settings it was written with; use another folder"
+            )
+        try:
+            self.lm.load_state_dict(state["lm"])
+        except RuntimeError as error:
+            raise InputError(
+                f"{self.checkpoint}: expected a model of this size; use another folder"
+            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.epoch, self.index = state["counts"]
+        self.seconds, self.best = state["floats"]
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+
+
+def _comparable(config: PretrainConfig) -> dict[str, Any]:
+    """Settings that a resumed run must share; how long it may take and where it runs may change."""
+    settings = asdict(config)
+    for name in ("max_seconds", "device"):
+        del settings[name]
+    return settings
+
+
+def pretrain_lm(
+    transformer: TransformerConfig,
+    vocab: UnitVocab,
+    sequences: Sequence[np.ndarray],
+    out: str | Path,
+    config: PretrainConfig | None = None,
+    *,
+    valid: Sequence[np.ndarray] = (),
+    resume: bool = True,
+    half: bool = False,
+) -> PretrainResult:
+    """Train a GSLM on unit arrays and save the model folder (config.json, model.safetensors) and log.csv to `out`.
+
+    The saved weights are those of the lowest perplexity on `valid`, or the last ones without valid rows. Killed at
+    any time, the same call continues from the last check (every `check_every` steps), on the CPU to the same bits.
+
+    Args:
+        transformer: dimensions and dropout.
+        vocab: token inventory.
+        sequences: training rows, unit numbers (T,) int64.
+        out: folder, made where missing.
+        config: PretrainConfig, None for its defaults.
+        valid: rows to check on.
+        resume: continue from `out`/resume.pt if there; False starts again.
+        half: store float16 weights.
+    Raises: InputError for no rows, unknown units, or a checkpoint of other settings.
+    """
+    config = config or PretrainConfig()
+    out = Path(out)
+    rows = rows_of(sequences, vocab, transformer.max_positions)
+    if not rows:
+        raise InputError(
+            "language model: expected unit sequences to train on, got none; check the unit store"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    lengths = np.array([len(row) for row in rows])
+    torch.manual_seed(config.seed)
+    lm = GSLM(transformer, vocab).initialise(config.seed).to(config.device)
+    run = _Run(lm.train(), config, out)
+    if resume and run.checkpoint.is_file():
+        run.load()
+    augmentation = (
+        UnitAugmentation(config.p_drop, config.p_replace) if config.p_drop or config.p_replace else None
+    )
+    losses: list[float] = []
+    started = time.monotonic() - run.seconds
+    while not run.finished():
+        plan = shuffled_plan(lengths, config.batch_tokens, (config.seed, run.epoch, 0))
+        while run.index < len(plan) and not run.finished():
+            batch = [rows[i] for i in plan[run.index]]
+            if augmentation is not None:
+                rng = np.random.default_rng((config.seed, run.epoch, run.index, 1))
+                batch = [augment_row(row, vocab, augmentation, rng) for row in batch]
+            losses.append(run.update(padded(batch, vocab.pad).to(config.device)))
+            run.index += 1
+            run.seconds = time.monotonic() - started
+            if run.step % config.check_every == 0 or run.finished():
+                _check(run, valid, losses, half)
+                losses = []
+        if run.index >= len(plan):
+            run.epoch, run.index = run.epoch + 1, 0
+    best = GSLM.load(out, device=config.device)
+    return PretrainResult(
+        run.step,
+        run.seconds,
+        perplexity(best, valid, config.batch_tokens),
+        unigram_perplexity(sequences, valid, vocab, transformer.max_positions),
+    )
+
+
+def augment_row(
+    row: np.ndarray, vocab: UnitVocab, augmentation: UnitAugmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Vary the units of a token row; the special tokens at its ends stay."""
+    special = row == vocab.eos
+    first, last = int(special[0]), len(row) - int(special[-1])
+    if first >= last:
+        return row
+    units = augmentation(vocab.decode(row[first:last]), vocab.n_units, rng)
+    return np.concatenate([row[:first], vocab.encode(units), row[last:]])
+
+
+def _check(run: _Run, valid: Sequence[np.ndarray], losses: list[float], half: bool) -> None:
+    """Measure on the valid rows, keep the weights if they are the best, log, and write the checkpoint."""
+    value = perplexity(run.lm, valid, run.config.batch_tokens)
+    if not value >= run.best:  # also where there is no valid row and value is NaN
+        run.best = value if not math.isnan(value) else math.inf
+        run.lm.save(run.out, half=half)
+    log = run.out / "log.csv"
+    new = run.step <= run.config.check_every or not log.exists()
+    with log.open("w" if new else "a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "epoch", "lr", "train_perplexity", "valid_perplexity", "seconds"])
+        train = math.exp(sum(losses) / len(losses)) if losses else math.nan
+        writer.writerow(
+            [run.step, run.epoch, f"{run.lr():.3g}", f"{train:.4f}", f"{value:.4f}", f"{run.seconds:.1f}"]
+        )
+    run.save()

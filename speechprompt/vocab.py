@@ -1,0 +1,119 @@
+"""The token inventory of a unit language model: four special tokens, then unit symbols in file order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from units.errors import InputError
+
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+
+
+class UnitVocab:
+    """Maps unit numbers to token ids and back.
+
+    A unit number is a *symbol*: its id is its line in the dictionary plus 4, and the lines of a published
+    `dict.txt` may be in order of frequency. Symbols that are not unit numbers (fillers such as `madeupword0000`)
+    keep their id but stand for no unit.
+
+    Source: the order of fairseq's Dictionary, `<s>`=0 `<pad>`=1 `</s>`=2 `<unk>`=3.
+
+    Args:
+        symbols: the symbols after the four special ones, in id order.
+    Raises: InputError for a repeated symbol, or where no symbol is a unit number.
+    """
+
+    bos = 0
+    pad = 1
+    eos = 2
+    unk = 3
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = tuple(symbols)
+        if len(set(self.symbols) | set(SPECIALS)) != len(self.symbols) + len(SPECIALS):
+            raise InputError(
+                "vocabulary: expected every symbol once, got a repeated one; check the dictionary file"
+            )
+        units = [
+            (int(s), i) for i, s in enumerate(self.symbols, len(SPECIALS)) if s.isascii() and s.isdecimal()
+        ]
+        if not units:
+            raise InputError(
+                "vocabulary: expected unit numbers among its symbols, got none; is it a unit dictionary?"
+            )
+        self.n_units = max(unit for unit, _ in units) + 1
+        self._id_of_unit = np.full(self.n_units, -1, dtype=np.int64)
+        self._unit_of_id = np.full(len(self), -1, dtype=np.int64)
+        for unit, token_id in units:
+            self._id_of_unit[unit] = token_id
+            self._unit_of_id[token_id] = unit
+
+    def __len__(self) -> int:
+        return len(SPECIALS) + len(self.symbols)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UnitVocab) and self.symbols == other.symbols
+
+    def __hash__(self) -> int:
+        return hash(self.symbols)
+
+    def __repr__(self) -> str:
+        return f"UnitVocab({len(self.symbols)} symbols)"
+
+    @classmethod
+    def from_n_units(cls, n_units: int) -> UnitVocab:
+        """Units 0 .. n_units - 1 in order, so that a unit's id is its number plus 4."""
+        return cls([str(unit) for unit in range(n_units)])
+
+    @classmethod
+    def from_dict_txt(cls, path: str | Path) -> UnitVocab:
+        """Read a dictionary file of lines `symbol count`, ids in the order of its lines.
+
+        Raises: InputError for a missing file, a line of another form, or a repeated symbol.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: expected a dictionary file, got no such file; check the path")
+        symbols = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            fields = line.split()
+            if not fields:
+                continue
+            if len(fields) < 2 or not fields[1].isdecimal():
+                raise InputError(
+                    f"{path}: expected lines `symbol count`, got {line[:40]!r} in line {number}; mend that line"
+                )
+            symbols.append(fields[0])
+        return cls(symbols)
+
+    @property
+    def unit_ids(self) -> np.ndarray:
+        """Ids that stand for units, in the order of the unit numbers; int64."""
+        return self._id_of_unit[self._id_of_unit >= 0]
+
+    def encode(self, units: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Unit numbers (T,) to token ids (T,) int64. Raises: InputError for a unit the vocabulary lacks."""
+        units = np.asarray(units, dtype=np.int64)
+        outside = (units < 0) | (units >= self.n_units)
+        ids = self._id_of_unit[np.where(outside, 0, units)]
+        unknown = outside | (ids < 0)
+        if unknown.any():
+            raise InputError(
+                f"unit {int(units[unknown][0])}: expected one of the language model's {len(self.unit_ids)} units; "
+                "use units of the codebook the model was trained on"
+            )
+        return ids
+
+    def decode(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Token ids (T,) to unit numbers (T,) int64. Raises: InputError for an id that stands for no unit."""
+        ids = np.asarray(ids, dtype=np.int64)
+        outside = (ids < 0) | (ids >= len(self))
+        units = self._unit_of_id[np.where(outside, 0, ids)]
+        if (units < 0).any():
+            raise InputError(
+                f"token id {int(ids[units < 0][0])}: expected the id of a unit; cut special tokens off before decoding"
+            )
+        return units
