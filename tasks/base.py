@@ -1,0 +1,77 @@
+"""What a task is: labelled utterances in splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from units.errors import InputError
+
+Kind = Literal["classification", "sequence", "generation"]
+
+
+class ManifestError(InputError):
+    """A table of recordings is missing, unreadable, or says something that cannot be."""
+
+
+class LabelError(InputError):
+    """A label cannot be used: seen outside the training split only, too few, or not one of the task's."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One example: audio or units, and what it should become."""
+
+    id: str  # unique within a task
+    target: str  # a label, or the text of a sequence task
+    path: Path | None = None  # audio file
+    units: np.ndarray | None = None  # (T,) int64, where the units are given instead of audio
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named data set with its splits, labels and metrics."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]  # in the order of the verbalizer's classes; empty where targets are not labels
+    splits: Mapping[str, Sequence[Utterance]]  # "train", "valid", "test"
+    metrics: tuple[str, ...]  # names in tasks.metrics' report, the main one first
+    root: Path | None = None  # folder or table the data came from
+
+    def __post_init__(self) -> None:
+        if self.kind != "classification":
+            return
+        if len(self.labels) < 2:
+            raise LabelError(
+                f"{self.root or self.name}: expected at least two different labels, got {list(self.labels)}; "
+                "add recordings of another class"
+            )
+        known = set(self.labels)
+        for split, utterances in self.splits.items():
+            for utterance in utterances:
+                if utterance.target not in known:
+                    raise LabelError(
+                        f"{utterance.path or utterance.id} ({split}): expected one of the {len(known)} "
+                        f"labels of {self.name}, got {utterance.target!r}; choices: {shorten(self.labels)}"
+                    )
+
+    def utterances(self, split: str) -> list[Utterance]:
+        """The utterances of a split, in a fixed order; InputError, with the choices, on an unknown one."""
+        if split not in self.splits:
+            raise InputError(
+                f"{self.name}: expected a split out of {', '.join(self.splits)}, got {split!r}; "
+                "choose one of these"
+            )
+        return list(self.splits[split])
+
+
+def shorten(names: Sequence[str], limit: int = 12) -> str:
+    """Names for a one-line message: the first few, and how many more there are."""
+    more = f", ... ({len(names) - limit} more)" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
