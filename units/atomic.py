@@ -15,8 +15,8 @@ from pathlib import Path
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary file beside `path` to write to; it takes the name `path` once the block ends well.
 
-    The temporary name keeps the suffixes of `path`, because many writers choose the format by suffix. The parent
-    folder is made where missing. An existing file at `path` is replaced in one step.
+    The temporary name keeps the suffixes of `path`, because many writers choose the format by suffix. The
+    parent folder is made where missing. An existing file at `path` is replaced in one step.
 
     Raises: whatever the block raises, after the temporary file has been removed; OSError (a full disk, say).
     """

@@ -18,10 +18,11 @@ _WRITABLE = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG"}
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Wave:
-    """Read any file that libsndfile reads (WAV, FLAC, OGG, MP3, ...), mixed to mono and resampled by soxr (HQ).
+    """Read any file that libsndfile reads (WAV, FLAC, OGG, MP3, ...), mix it to mono and resample it (soxr HQ).
 
     Returns (n_samples,) float32 at `sample_rate` Hz.
-    Raises AudioError: missing, empty, not audio, no samples, NaN or infinite samples, shorter than `MIN_SECONDS`.
+    Raises AudioError: missing, empty, not audio, no samples, NaN or infinite samples, or shorter than
+    `MIN_SECONDS`.
     """
     file = _existing(path)
     try:
@@ -38,8 +39,8 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Wave:
     duration_s = len(samples_NC) / rate
     if duration_s < MIN_SECONDS:
         raise AudioError(
-            f"{file}: expected at least {MIN_SECONDS * 1000:.0f} ms of audio, got {duration_s * 1000:.1f} ms; "
-            "use a longer recording"
+            f"{file}: expected at least {MIN_SECONDS * 1000:.0f} ms of audio, "
+            f"got {duration_s * 1000:.1f} ms; use a longer recording"
         )
     wave_N = samples_NC.mean(axis=1, dtype=np.float32) if samples_NC.shape[1] > 1 else samples_NC[:, 0]
     if rate != sample_rate:
@@ -91,6 +92,6 @@ def _existing(path: str | Path) -> Path:
 
 def _not_audio(file: Path, error: soundfile.LibsndfileError) -> AudioError:
     return AudioError(
-        f"{file}: expected WAV, FLAC, OGG or MP3 audio, got something libsndfile cannot read ({error.error_string}); "
-        "convert it to WAV"
+        f"{file}: expected WAV, FLAC, OGG or MP3 audio, got something that libsndfile cannot read "
+        f"({error.error_string.rstrip('.')}); convert it to WAV"
     )

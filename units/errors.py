@@ -7,7 +7,7 @@ class InputError(ValueError):
     """Base of everything that wrong user input can raise.
 
     The command line prints the message in one line and exits with code 2; any other exception is a bug.
-    Line breaks in the message (from a file name, say) are folded into spaces, so that one line stays one line.
+    Line breaks in the message (from a file name, say) are folded into spaces: one line stays one line.
     """
 
     def __init__(self, message: str) -> None:

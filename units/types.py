@@ -1,6 +1,6 @@
-"""What audio becomes (`UnitSequence`), which inventory it is written in (`UnitSpec`), and who makes and reads it.
+"""What audio becomes (`UnitSequence`), in which inventory (`UnitSpec`), and who makes and reads it (protocols).
 
-Shapes: T units, n_frames frames (T <= n_frames after deduplication), B waves in a batch, F frames, D features.
+Shapes: T units, n_frames frames (T <= n_frames), B waves in a batch, F frames, D features.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class UnitSpec:
         if set(data) != names:
             missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
             raise InputError(
-                f"UnitSpec: expected fields {sorted(names)}, missing {missing}, unknown {unknown}; write it anew"
+                f"UnitSpec: expected fields {sorted(names)}, got {missing} missing and {unknown} unknown; "
+                "write it with UnitSpec.to_dict"
             )
         return cls(
             encoder=str(data["encoder"]),
@@ -65,7 +66,7 @@ class UnitSpec:
         )
 
     def require_equal(self, other: UnitSpec, what_self: str, what_other: str) -> None:
-        """Raise UnitSpecMismatch, naming both artefacts and the fields that differ, unless the specs are equal."""
+        """Raise UnitSpecMismatch, naming both artefacts and what differs, unless the specs are equal."""
         if self == other:
             return
         mine, theirs = self.to_dict(), other.to_dict()
@@ -73,7 +74,8 @@ class UnitSpec:
             f"{key} {mine[key]!r} against {theirs[key]!r}" for key in mine if mine[key] != theirs[key]
         )
         raise UnitSpecMismatch(
-            f"{what_self} and {what_other}: expected one UnitSpec, got {differing}; use parts made with the same codebook"
+            f"{what_self} and {what_other}: expected one UnitSpec, got {differing}; "
+            "use parts made with the same codebook"
         )
 
 
@@ -98,15 +100,16 @@ class UnitSequence:
         object.__setattr__(self, "units", _integers(self.units, "units"))
         if self.units.size and not (0 <= self.units.min() and self.units.max() < self.spec.n_units):
             raise InputError(
-                f"units: expected ids in [0, {self.spec.n_units}), got {self.units.min()} to {self.units.max()}; "
-                "they belong to another codebook"
+                f"units: expected ids in [0, {self.spec.n_units}), got {self.units.min()} to "
+                f"{self.units.max()}; they belong to another codebook"
             )
         if self.durations is not None:
             object.__setattr__(self, "durations", _integers(self.durations, "durations"))
             if self.durations.shape != self.units.shape or (self.durations < 1).any():
                 raise InputError(
-                    f"durations: expected {len(self.units)} counts >= 1, one per unit, got {len(self.durations)} "
-                    f"with minimum {self.durations.min(initial=1)}; make them with UnitSequence.deduplicate"
+                    f"durations: expected {len(self.units)} counts >= 1, one per unit, got "
+                    f"{len(self.durations)} of at least {self.durations.min(initial=1)}; "
+                    "make them with UnitSequence.deduplicate"
                 )
         if self.f0_hz is not None:
             object.__setattr__(self, "f0_hz", np.asarray(self.f0_hz, dtype=np.float32))
@@ -129,19 +132,15 @@ class UnitSequence:
         return self.n_frames / self.spec.frame_rate
 
     def deduplicate(self) -> UnitSequence:
-        """Collapse every run of one unit into one unit; its duration is the run's total. No unit then follows itself."""
-        units = self.units
-        starts = (
-            np.flatnonzero(np.concatenate([[True], units[1:] != units[:-1]]))
-            if units.size
-            else np.zeros(0, np.int64)
-        )
-        frames = self.durations if self.durations is not None else np.ones(len(units), dtype=np.int64)
-        durations = np.add.reduceat(frames, starts) if units.size else frames
-        return replace(self, units=units[starts], durations=durations)
+        """Collapse every run of one unit into one unit; its duration is the run's total: no unit follows itself."""
+        if not self.units.size:
+            return replace(self, durations=np.zeros(0, dtype=np.int64))
+        starts = np.flatnonzero(np.concatenate([[True], self.units[1:] != self.units[:-1]]))
+        frames = self.durations if self.durations is not None else np.ones(len(self.units), dtype=np.int64)
+        return replace(self, units=self.units[starts], durations=np.add.reduceat(frames, starts))
 
     def expand(self) -> UnitSequence:
-        """Repeat every unit by its duration: one unit per frame, `durations` None. The inverse of `deduplicate`."""
+        """Repeat every unit by its duration: one unit per frame, `durations` None. Undoes `deduplicate`."""
         if self.durations is None:
             return self
         return replace(self, units=np.repeat(self.units, self.durations), durations=None)
@@ -177,8 +176,8 @@ class Encoder(Protocol):
     def encode(self, waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Encode B waves, each (n_samples,) float32, padded together.
 
-        Returns features (B, F, D) float32, zero beyond each row's frames, and frame counts (B,) int64. A row's
-        features must not depend on the other rows.
+        Returns features (B, F, D) float32, zero beyond each row's frames, and frame counts (B,) int64. A
+        row's features must not depend on the other rows.
         """
         ...
 
@@ -191,7 +190,7 @@ class Quantizer(Protocol):
     sample_rate: int
 
     def __call__(self, waves: Sequence[np.ndarray]) -> list[UnitSequence]:
-        """Quantize waves, each (n_samples,) float32, in order; `durations` is None, the caller deduplicates."""
+        """Quantize waves, each (n_samples,) float32, in order, frame by frame; the caller deduplicates."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""One file per encoder family; each class follows the `units.types.Encoder` protocol."""
