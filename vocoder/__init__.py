@@ -1,0 +1,1 @@
+"""Units to audio: the unit HiFi-GAN, its synthesis of any length, and its training."""

@@ -1,0 +1,208 @@
+"""A unit vocoder ready for use: generator, unit inventory and speakers in one folder; speaks sequences of any length.
+
+Shape legend: B batch, T units or frames, S samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from units.atomic import atomic_path
+from units.errors import InputError
+from units.types import UnitSequence, UnitSpec
+from vocoder.config import HiFiGANConfig
+from vocoder.hifigan import UnitHiFiGAN, folded_state_dict
+
+CHUNK_FRAMES = 400
+
+
+class UnitVocoder:
+    """Speaks unit sequences; the `Vocoder` protocol of `units.types`.
+
+    Args:
+        generator: with plain weights (`fold_weight_norm`); put into evaluation mode.
+        spec: inventory of the units it was trained on.
+        speakers: names of the speaker table's rows, in order; empty for a single-speaker generator. The first is
+            the default voice.
+        device: where to run.
+        chunk_frames: frames synthesized at a time; bounds the memory.
+
+    Raises:
+        InputError: spec, speakers and the generator's sizes do not fit together.
+    """
+
+    def __init__(
+        self,
+        generator: UnitHiFiGAN,
+        spec: UnitSpec,
+        speakers: Sequence[str] = (),
+        *,
+        device: str | torch.device = "cpu",
+        chunk_frames: int = CHUNK_FRAMES,
+    ) -> None:
+        config = generator.config
+        if config.f0:
+            raise InputError(
+                "vocoder: expected a generator without F0 input, got one with; call the generator itself"
+            )
+        if config.num_embeddings != spec.n_units:
+            raise InputError(
+                f"vocoder: expected a generator of {spec.n_units} units as its UnitSpec says, "
+                f"got {config.num_embeddings}; use the spec it was trained with"
+            )
+        if round(spec.frame_rate * config.hop_length) != config.sampling_rate:
+            raise InputError(
+                f"vocoder: expected {config.sampling_rate} Hz = frame rate x hop, got {spec.frame_rate} x "
+                f"{config.hop_length}; correct sampling_rate or upsample_rates"
+            )
+        if len(speakers) > config.num_speakers or bool(speakers) != config.multispkr:
+            rows = config.num_speakers if config.multispkr else 0
+            raise InputError(
+                f"vocoder: expected names for at most {rows} speakers, got {len(speakers)}; correct speakers"
+            )
+        if chunk_frames < 1:
+            raise InputError(
+                f"vocoder: expected chunk_frames >= 1, got {chunk_frames}; use the default {CHUNK_FRAMES}"
+            )
+        self.generator = generator.to(device).eval()
+        self.spec = spec
+        self.speakers = tuple(speakers)
+        self.sample_rate = config.sampling_rate
+        self.device = torch.device(device)
+        self.chunk_frames = chunk_frames
+
+    def __call__(
+        self, units: UnitSequence, speaker: str | None = None, *, predict_durations: bool | None = None
+    ) -> np.ndarray:
+        """Speak a sequence.
+
+        Args:
+            units: the sequence; its durations are used where given.
+            speaker: a name of `speakers`; None for the default voice.
+            predict_durations: whether to predict durations where the sequence has none. None: predict iff no unit
+                follows itself (a deduplicated sequence) and the generator can.
+
+        Returns:
+            (n_frames * hop,) float32 in (-1, 1).
+
+        Raises:
+            UnitSpecMismatch: the units belong to another inventory.
+            InputError: unknown speaker, or durations must be predicted and cannot be.
+        """
+        pieces = list(self.stream(units, speaker, predict_durations=predict_durations))
+        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
+
+    def stream(
+        self, units: UnitSequence, speaker: str | None = None, *, predict_durations: bool | None = None
+    ) -> Iterator[np.ndarray]:
+        """Speak a sequence piece by piece, in memory that does not grow with its length.
+
+        Each piece is synthesized with the frames around it that can influence it, so the pieces, joined, equal the
+        whole up to rounding. Arguments and errors as `__call__`.
+
+        Yields:
+            (n,) float32, at most `chunk_frames` frames each.
+        """
+        self.spec.require_equal(units.spec, "vocoder", "units")
+        frames = self._frames(units, predict_durations)
+        speaker_B = self._speaker(speaker)
+        context, hop = self.generator.config.context_frames, self.generator.config.hop_length
+        for start in range(0, len(frames), self.chunk_frames):
+            stop = min(start + self.chunk_frames, len(frames))
+            left, right = max(0, start - context), min(len(frames), stop + context)
+            frames_BT = torch.from_numpy(frames[left:right]).unsqueeze(0).to(self.device)
+            with torch.inference_mode():
+                wave_BS = self.generator(frames_BT, speaker_B)
+            yield wave_BS[0, (start - left) * hop : (stop - left) * hop].cpu().numpy()
+
+    def _frames(self, units: UnitSequence, predict_durations: bool | None) -> np.ndarray:
+        """One unit per frame: (n_frames,) int64."""
+        if units.durations is not None or len(units.units) == 0:
+            return units.expand().units
+        if predict_durations is None:
+            can_predict = self.generator.config.dur_predictor_params is not None
+            predict_durations = can_predict and not bool((units.units[1:] == units.units[:-1]).any())
+        if not predict_durations:
+            return units.units
+        if self.generator.config.dur_predictor_params is None:
+            raise InputError(
+                "vocoder: expected units with durations (it has no duration predictor), got none; add them"
+            )
+        units_BT = torch.from_numpy(units.units).unsqueeze(0).to(self.device)
+        with torch.inference_mode():
+            durations = self.generator.predict_durations(units_BT)[0].cpu().numpy()
+        return np.repeat(units.units, durations)
+
+    def _speaker(self, speaker: str | None) -> torch.Tensor | None:
+        if speaker is not None and speaker not in self.speakers:
+            choices = ", ".join(self.speakers) or "none: it has a single voice"
+            raise InputError(
+                f"vocoder: expected a speaker among ({choices}), got {speaker!r}; choose one of these"
+            )
+        if not self.speakers:
+            return None
+        row = 0 if speaker is None else self.speakers.index(speaker)
+        return torch.tensor([row], device=self.device)
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write config.json and model.safetensors, each atomically.
+
+        Args:
+            folder: made where missing; files of these names are replaced.
+            dtype: of the stored weights; torch.float16 halves the file.
+        """
+        folder = Path(folder)
+        state = {
+            name: tensor.detach().cpu().to(dtype).contiguous()
+            for name, tensor in self.generator.state_dict().items()
+        }
+        with atomic_path(folder / "model.safetensors") as path:
+            save_file(state, path)
+        described = self.generator.config.to_dict() | {
+            "spec": self.spec.to_dict(),
+            "speakers": list(self.speakers),
+        }
+        with atomic_path(folder / "config.json") as path:
+            path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, device: str | torch.device = "cpu", chunk_frames: int = CHUNK_FRAMES
+    ) -> UnitVocoder:
+        """Read what `save` wrote; weights are used in float32.
+
+        Raises:
+            InputError: a file is missing, unreadable, or does not fit the others.
+        """
+        folder = Path(folder)
+        config_path, weights_path = folder / "config.json", folder / "model.safetensors"
+        for path in (config_path, weights_path):
+            if not path.is_file():
+                raise InputError(
+                    f"{folder}: expected a vocoder folder with {path.name}, got none; check the path"
+                )
+        try:
+            described = json.loads(config_path.read_text(encoding="utf-8"))
+            spec, speakers = UnitSpec.from_dict(described["spec"]), described["speakers"]
+            config = HiFiGANConfig.from_dict(described)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{config_path}: expected a vocoder's config, got {error!r}; save the vocoder anew"
+            ) from error
+        generator = UnitHiFiGAN(config)
+        try:
+            state = {name: tensor.float() for name, tensor in load_file(weights_path).items()}
+            generator.load_state_dict(folded_state_dict(state))
+        except (SafetensorError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise InputError(
+                f"{weights_path}: expected the weights that config.json describes, got {first}; save the vocoder anew"
+            ) from error
+        return cls(generator, spec, speakers, device=device, chunk_frames=chunk_frames)
