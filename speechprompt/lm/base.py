@@ -44,6 +44,10 @@ class UnitLM(nn.Module, ABC):
         """Where the weights are."""
 
     @abstractmethod
+    def token_embedding(self, ids: Tensor) -> Tensor:
+        """Embeddings (..., D) of token ids (...), neither scaled nor given positions."""
+
+    @abstractmethod
     def embed(
         self, ids_BT: Tensor, *, separator: Tensor | None = None, n_before_B: Tensor | None = None
     ) -> Tensor:

@@ -86,6 +86,10 @@ class GSLM(UnitLM):
                     nn.init.zeros_(module.bias)
         return self
 
+    def token_embedding(self, ids: Tensor) -> Tensor:
+        embedding: Tensor = self.embed_tokens(ids)
+        return embedding
+
     def embed(
         self, ids_BT: Tensor, *, separator: Tensor | None = None, n_before_B: Tensor | None = None
     ) -> Tensor:
@@ -98,7 +102,7 @@ class GSLM(UnitLM):
                 f"row of {ids_BT.shape[1]} tokens: expected at most {self.max_positions}, the language model's "
                 "longest; use shorter audio"
             )
-        token_BTD = self.embed_tokens(ids_BT)
+        token_BTD = self.token_embedding(ids_BT)
         if separator is not None:
             token_BTD = torch.where(
                 ids_BT.eq(self.vocab.bos)[:, :, None], separator.to(token_BTD.dtype), token_BTD
@@ -165,8 +169,8 @@ class GSLM(UnitLM):
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
-        weight = self.embed_tokens.weight
-        return F.linear(hidden, weight if ids is None else weight[ids])
+        weight = self.embed_tokens.weight if ids is None else self.embed_tokens.weight[ids]
+        return F.linear(hidden, weight.to(hidden.dtype))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
         folder = Path(folder)

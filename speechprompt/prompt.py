@@ -1,0 +1,141 @@
+"""Prompts: the few trained vectors that steer a frozen unit language model.
+
+Shapes: L layers, P prompt positions, D model dimension, B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
+from units.errors import InputError
+
+PROMPT_KINDS = ("deep", "input")
+
+
+class Prompt(nn.Module):
+    """What precedes the first token of every row. A prompt acts as a prefix, or as rows; never as both.
+
+    Nothing that is computed from its vectors outlives a call: a prompt kept from an earlier step would not train.
+
+    Attributes:
+        kind: "deep" or "input".
+        length: prompt positions P.
+    """
+
+    kind: str
+    length: int
+
+    def prefix(self, lm: UnitLM) -> Prefix | None:
+        """Keys and values of every layer, or None for a prompt that is made of rows."""
+        return None
+
+    def rows(self) -> Tensor | None:
+        """Rows (P, D) to put before the embedded tokens, neither scaled nor given positions, or None."""
+        return None
+
+
+class DeepPrompt(Prompt):
+    """Key and value vectors for every layer, projected through the layer's own frozen weights.
+
+    The reference puts P more rows before the tokens and overwrites the inputs of their key and value projections.
+    In a pre-norm decoder those rows then reach no token, so the rows (the reference's input prompt, P * D of its
+    weights) influence nothing: this prompt has none, and equals the reference without them.
+
+    Source: SpeechPrompt v2 (Chang et al. 2023), deep prompt tuning; Li & Liang 2021, "Prefix-Tuning".
+
+    Args:
+        key_LPD, value_LPD: first values, float32.
+        dropout: on the vectors, in training.
+    """
+
+    kind = "deep"
+
+    def __init__(self, key_LPD: Tensor, value_LPD: Tensor, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.key = nn.Parameter(key_LPD.detach().clone())
+        self.value = nn.Parameter(value_LPD.detach().clone())
+        self.dropout = nn.Dropout(dropout)
+        self.length = key_LPD.shape[1]
+
+    def prefix(self, lm: UnitLM) -> Prefix:
+        """Keys and values of every layer, computed anew in each call so that gradients reach the vectors."""
+        return lm.prefix(self.dropout(self.key), self.dropout(self.value))
+
+
+class InputPrompt(Prompt):
+    """Vectors that run through the network as the first rows of the sequence.
+
+    Source: Lester et al. 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning".
+
+    Args:
+        input_PD: first values, float32.
+        dropout: on the vectors, in training.
+    """
+
+    kind = "input"
+
+    def __init__(self, input_PD: Tensor, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.input = nn.Parameter(input_PD.detach().clone())
+        self.dropout = nn.Dropout(dropout)
+        self.length = input_PD.shape[0]
+
+    def rows(self) -> Tensor:
+        """The vectors (P, D)."""
+        rows_PD: Tensor = self.dropout(self.input)
+        return rows_PD
+
+
+@torch.no_grad()
+def make_prompt(kind: str, length: int, lm: UnitLM, *, seed: int = 0, dropout: float = 0.1) -> Prompt:
+    """A prompt that starts as if `length` random units stood before the row.
+
+    Input prompts start as scaled embeddings of sampled units; deep prompts as what reaches each layer's key and value
+    projections when the model reads these units, so that attention sees vectors of the size it was trained on.
+
+    Args:
+        kind: "deep" or "input".
+        length: prompt positions, at least 1 and below the model's max_positions.
+        lm: the model to steer; not changed.
+        seed: of the sampled units.
+        dropout: on the prompt vectors, in training.
+    Raises: InputError for an unknown kind or an impossible length.
+    """
+    if kind not in PROMPT_KINDS:
+        raise InputError(f"prompt: expected kind {' or '.join(PROMPT_KINDS)}, got {kind!r}")
+    if not 1 <= length < lm.max_positions:
+        raise InputError(f"prompt length: expected 1 to {lm.max_positions - 1}, got {length}")
+    training = lm.training
+    lm.eval()
+    ids = np.random.default_rng(seed).choice(lm.vocab.unit_ids, size=length)
+    row_BT = torch.from_numpy(np.concatenate([[lm.vocab.eos], ids])).to(lm.device)[None]
+    if kind == "input":
+        prompt: Prompt = InputPrompt(
+            math.sqrt(lm.d_model) * lm.token_embedding(row_BT[0, 1:]), dropout=dropout
+        )
+    else:
+        inputs_LTD = lm.key_value_inputs(lm.embed(row_BT))[:, 0, 1:].float()
+        prompt = DeepPrompt(inputs_LTD, inputs_LTD, dropout=dropout)
+    lm.train(training)
+    return prompt
+
+
+def published_parameter_count(length: int, n_layers: int, d_model: int) -> int:
+    """Trainable weights as the papers count them for a deep prompt: input, key and value vectors, and the separator.
+
+    l * d * (1 + 2 * n_layers) + d: 129,024 for l = 5 and 154,624 for l = 6 on GSLM (12 layers, d = 1024). The input
+    vectors among them influence nothing (see DeepPrompt); `trainable_parameter_count` leaves them out.
+    """
+    return length * d_model * (1 + 2 * n_layers) + d_model
+
+
+def trainable_parameter_count(kind: str, length: int, n_layers: int, d_model: int) -> int:
+    """Weights that a prompt of ours and its separator train; a learnable verbalizer comes on top."""
+    vectors = 2 * n_layers if kind == "deep" else 1
+    return length * d_model * vectors + d_model

@@ -1,0 +1,184 @@
+"""A frozen unit language model with a prompt, a separator and a verbalizer: the classifier that is trained.
+
+Shapes: B rows, T tokens, P prompt positions, D model dimension, N labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechprompt.batch import Batch
+from speechprompt.lm.base import UnitLM
+from speechprompt.prompt import Prompt, make_prompt
+from speechprompt.verbalizer import TokenVerbalizer, Verbalizer, make_verbalizer
+from units.errors import InputError
+
+_LM = "lm."  # name under which the frozen weights stand in the module's own state dict
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """What is trained on top of the language model.
+
+    Attributes:
+        kind: prompt kind, "deep" or "input".
+        length: prompt positions.
+        verbalizer: "learnable", "random" or "frequency".
+        read: what a learnable verbalizer reads, "logits" or "hidden".
+        dropout: on prompt vectors, in training.
+        verbalizer_dropout: on what a learnable verbalizer reads, in training.
+        seed: of the first values.
+    """
+
+    kind: str = "deep"
+    length: int = 5
+    verbalizer: str = "learnable"
+    read: str = "logits"
+    dropout: float = 0.1
+    verbalizer_dropout: float = 0.1
+    seed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for run.json; PromptConfig(**d) reads it back."""
+        return asdict(self)
+
+
+class PromptedLM(nn.Module):
+    """Classifies rows `</s> u1 .. un <s>` by what the prompted language model predicts at `<s>`.
+
+    The language model is frozen here (no gradients) and stays in evaluation mode whatever `train()` says. Its prefix is
+    computed from the prompt in every call and kept nowhere.
+
+    Args:
+        lm: the language model, shared and never changed in value.
+        prompt: see speechprompt.prompt.
+        separator: (D,) first value of the trained embedding of `<s>`.
+        verbalizer: see speechprompt.verbalizer.
+    """
+
+    def __init__(self, lm: UnitLM, prompt: Prompt, separator: Tensor, verbalizer: Verbalizer) -> None:
+        super().__init__()
+        self.lm = lm.freeze()
+        self.prompt = prompt
+        self.separator = nn.Parameter(separator.detach().float().clone())
+        self.verbalizer = verbalizer
+
+    def train(self, mode: bool = True) -> PromptedLM:
+        """Training or evaluation mode for prompt and verbalizer; the language model stays in evaluation mode."""
+        super().train(mode)
+        self.lm.eval()
+        return self
+
+    def label_logits(self, batch: Batch) -> Tensor:
+        """One score per label: (B, N) float32. The last layer and the output run at the separator only."""
+        x_BTD = self.lm.embed(batch.ids_BT, separator=self.separator)
+        read_BR = (batch.lengths_B - 1)[:, None]
+        rows_PD = self.prompt.rows()
+        if rows_PD is not None:
+            x_BTD = torch.cat([rows_PD.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD], dim=1)
+            read_BR = read_BR + self.prompt.length
+        hidden_BRD = self.lm(x_BTD, prefix=self.prompt.prefix(self.lm), read_positions=read_BR)
+        # The last step decides between labels: bfloat16 would tie close ones.
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            logits_BN: Tensor = self.verbalizer(hidden_BRD[:, 0].float(), self.lm)
+        return logits_BN
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The same as `label_logits`, under the name that wrappers for several devices know."""
+        return self.label_logits(batch)
+
+    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross entropy of the batch's labels, in nats."""
+        return F.cross_entropy(self(batch), batch.labels_B, label_smoothing=label_smoothing)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Prompt, separator and verbalizer weights."""
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith(_LM)]
+
+    @property
+    def n_trainable(self) -> int:
+        """Number of weights that are trained."""
+        return sum(parameter.numel() for parameter in self.trainable_parameters())
+
+    @property
+    def n_frozen(self) -> int:
+        """Number of weights of the language model."""
+        return self.lm.n_parameters()
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """Everything but the language model: prompt, separator, verbalizer (for tokens: their ids); detached copies."""
+        return {
+            name: tensor.detach().clone()
+            for name, tensor in self.state_dict().items()
+            if not name.startswith(_LM)
+        }
+
+    def load_trainable_state(self, state: Mapping[str, Tensor]) -> None:
+        """Read what `trainable_state` gave. Raises: InputError for other names or shapes."""
+        expected = {
+            name: tensor.shape for name, tensor in self.state_dict().items() if not name.startswith(_LM)
+        }
+        got = {name: tensor.shape for name, tensor in state.items()}
+        if got != expected:
+            wrong = sorted(
+                name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name)
+            )
+            raise InputError(
+                f"prompt: expected tensors that fit this language model and task, got others for {', '.join(wrong)}; "
+                "use the stack and labels the prompt was trained with"
+            )
+        self.load_state_dict(dict(state), strict=False)
+
+
+def build_prompted(
+    lm: UnitLM, n_labels: int, config: PromptConfig, *, unit_counts: np.ndarray | None = None
+) -> PromptedLM:
+    """A new classifier before training; freezes `lm`.
+
+    The separator starts as the embedding of a random unit.
+
+    Args:
+        lm: the language model.
+        n_labels: number of classes.
+        config: what to train.
+        unit_counts: for the frequency verbalizer, how often each unit number occurs in training, (n_units,).
+    Raises: InputError for options that do not fit.
+    """
+    verbalizer = make_verbalizer(
+        config.verbalizer,
+        n_labels,
+        lm,
+        read=config.read,
+        dropout=config.verbalizer_dropout,
+        seed=config.seed,
+        unit_counts=unit_counts,
+    )
+    return _assemble(lm, config, verbalizer)
+
+
+def restore_prompted(
+    lm: UnitLM, n_labels: int, config: PromptConfig, state: Mapping[str, Tensor]
+) -> PromptedLM:
+    """A trained classifier from `trainable_state`, in evaluation mode; freezes `lm`. Raises: InputError."""
+    if config.verbalizer != "learnable" and "verbalizer.ids" in state:
+        verbalizer: Verbalizer = TokenVerbalizer(state["verbalizer.ids"])
+    else:
+        verbalizer = make_verbalizer(config.verbalizer, n_labels, lm, read=config.read)
+    prompted = _assemble(lm, config, verbalizer)
+    prompted.load_trainable_state(state)
+    return prompted.eval()
+
+
+def _assemble(lm: UnitLM, config: PromptConfig, verbalizer: Verbalizer) -> PromptedLM:
+    prompt = make_prompt(config.kind, config.length, lm, seed=config.seed, dropout=config.dropout)
+    unit_id = np.random.default_rng((config.seed, 1)).choice(lm.vocab.unit_ids)
+    with torch.no_grad():
+        separator = lm.token_embedding(torch.tensor(unit_id, device=lm.device))
+    return PromptedLM(lm, prompt, separator, verbalizer).to(lm.device)
