@@ -36,12 +36,12 @@ def fit_codebook(
 ) -> np.ndarray:
     """Fit a codebook on a stream, holding about two batches in memory.
 
-    The first `batch_frames` frames are clustered by k-means, best of three k-means++ starts: where they are a fair
-    sample, the stream only refines the result. So shuffle utterances before. Then mini-batch k-means (Sculley,
-    "Web-scale k-means clustering", 2010) runs over the whole stream, the first frames included.
+    The first `batch_frames` frames are clustered by k-means, best of three k-means++ starts: where they are a
+    fair sample, the stream only refines the result. So shuffle utterances before. Then mini-batch k-means
+    (Sculley, "Web-scale k-means clustering", 2010) runs over the whole stream, the first frames included.
 
-    batches: arrays (n, D) of any n. n_units: K. batch_frames: frames per mini-batch step. n_passes: times to read
-    the stream; more than one needs an iterable that can be read again (a list, not a generator).
+    batches: arrays (n, D) of any n. n_units: K. batch_frames: frames per mini-batch step. n_passes: times to
+    read the stream; more than one needs an iterable that can be read again (a list, not a generator).
     Returns centroids (K, D) float32.
     Raises InputError: fewer than K frames, frames that are not finite, or an iterator with n_passes > 1.
     """
@@ -103,7 +103,8 @@ def save_codebook(path: str | Path, centroids: np.ndarray, spec: UnitSpec) -> No
 def load_codebook(path: str | Path) -> tuple[np.ndarray, UnitSpec]:
     """Read what `save_codebook` wrote: centroids (K, D) float32 and their spec.
 
-    Raises InputError: missing, or not a codebook file; UnitSpecMismatch: centroids that its spec does not describe.
+    Raises InputError: missing, or not a codebook file; UnitSpecMismatch: centroids that its spec does not
+    describe.
     """
     file = Path(path)
     if not file.is_file():

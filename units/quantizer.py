@@ -20,8 +20,8 @@ _CONTEXT_S = 1.0  # audio heard on both sides of a piece cut from a long wave
 class CodebookQuantizer:
     """The nearest centroid of every frame; an `units.types.Quantizer`.
 
-    An utterance's units do not depend on the others it is given with, but for frames that lie equally far, to float
-    rounding, from two centroids.
+    An utterance's units do not depend on the others it is given with, but for frames that lie equally far, to
+    float rounding, from two centroids.
     """
 
     def __init__(
@@ -30,7 +30,8 @@ class CodebookQuantizer:
         """Join an encoder with the centroids (K, D) fitted on its features.
 
         max_batch_s: padded seconds of audio per batch, which bounds memory.
-        max_wave_s: a longer wave is encoded in pieces of this length, each heard with a second of context on both
+        max_wave_s: a longer wave is encoded in pieces of this length, each heard with a second of context on
+        both
             sides; attention then spans a piece, not the whole wave.
         """
         self.encoder = encoder
@@ -100,7 +101,7 @@ class CodebookQuantizer:
 
 
 def length_batches(lengths: Sequence[int], max_total: int) -> Iterator[list[int]]:
-    """Group indices so that similar lengths share a batch whose padded size (rows times longest) is at most `max_total`.
+    """Group indices so that similar lengths share a batch; rows times longest is at most `max_total`.
 
     The longest come first; an item longer than `max_total` is a batch of its own.
     """

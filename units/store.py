@@ -125,7 +125,8 @@ class UnitStore:
     def __init__(self, folder: str | Path) -> None:
         """Open a store and check that it is whole and of one spec.
 
-        Raises InputError: not a store, or a corpus job that has not finished; UnitSpecMismatch: unequal shards.
+        Raises InputError: not a store, or a corpus job that has not finished; UnitSpecMismatch: unequal
+        shards.
         """
         self.folder = Path(folder)
         self._shards = sorted(self.folder.glob("part-*.parquet"))

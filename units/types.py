@@ -98,7 +98,7 @@ class UnitSequence:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "units", _integers(self.units, "units"))
-        if self.units.size and not (0 <= self.units.min() and self.units.max() < self.spec.n_units):
+        if self.units.size and (self.units.min() < 0 or self.units.max() >= self.spec.n_units):
             raise InputError(
                 f"units: expected ids in [0, {self.spec.n_units}), got {self.units.min()} to "
                 f"{self.units.max()}; they belong to another codebook"

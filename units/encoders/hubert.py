@@ -1,9 +1,10 @@
 """HuBERT and its relatives (wav2vec 2.0, WavLM, UniSpeech) of transformers, exact under batching.
 
-A padded batch changes what these models give: the first convolution of the "group" kind is normalised over all
-frames, padding included, and the positional convolution reads beyond a row's end. Here the convolutions see each
-wave alone (which is also faster on a CPU: nothing is spent on padding and the working set is small), only the
-transformer runs on the padded batch, with its padding zeroed and masked. What is left is float rounding, below 1e-5.
+A padded batch changes what these models give: the first convolution of the "group" kind is normalised over
+all frames, padding included, and the positional convolution reads beyond a row's end. Here the convolutions
+see each wave alone (which is also faster on a CPU: nothing is spent on padding and the working set is small),
+only the transformer runs on the padded batch, with its padding zeroed and masked. What is left is float
+rounding, below 1e-5.
 
 Shapes: B waves, F frames, D model width, C convolution channels.
 """
@@ -33,9 +34,9 @@ _FAMILY = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat")
 class HubertEncoder:
     """Hidden states of one transformer layer; an `units.types.Encoder`.
 
-    Only the first `layer` layers are loaded and run. The features equal `hidden_states[layer]` of the transformers
-    model on the wave alone; for "stable layer norm" models that is before the final norm, as in the published
-    k-means recipes.
+    Only the first `layer` layers are loaded and run. The features equal `hidden_states[layer]` of the
+    transformers model on the wave alone; for "stable layer norm" models that is before the final norm, as in
+    the published k-means recipes.
     """
 
     def __init__(
@@ -49,13 +50,16 @@ class HubertEncoder:
     ) -> None:
         """Load an encoder.
 
-        source: folder with config.json and weights, or a hub name ("facebook/hubert-base-ls960"). Waves are brought
+        source: folder with config.json and weights, or a hub name ("facebook/hubert-base-ls960"). Waves are
+        brought
             to zero mean and unit variance if and only if its preprocessor_config.json says `do_normalize`.
         layer: 1-based; None for the last.
         name: identity in the UnitSpec; None for the last part of `source`.
-        dtype: float32, or bfloat16/float16 to compute under autocast; weights are float32 however they are stored.
+        dtype: float32, or bfloat16/float16 to compute under autocast; weights are float32 however they are
+        stored.
 
-        Raises InputError: nothing loadable at `source`, a model of another family, missing weights, no such layer.
+        Raises InputError: nothing loadable at `source`, a model of another family, missing weights, no such
+        layer.
         """
         config = _load_config(source)
         self.layer = config.num_hidden_layers if layer is None else layer
@@ -86,8 +90,8 @@ class HubertEncoder:
     def encode(self, waves: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Encode B waves, each (n_samples,) float32 at `sample_rate` Hz.
 
-        Returns features (B, F, D) float32 on `device`, zero beyond each row's frames, and frame counts (B,) int64
-        on the CPU. Raises AudioError where a wave gives not a single frame.
+        Returns features (B, F, D) float32 on `device`, zero beyond each row's frames, and frame counts (B,)
+        int64 on the CPU. Raises AudioError where a wave gives not a single frame.
         """
         counts_B = torch.tensor([self.n_frames(len(wave)) for wave in waves], dtype=torch.int64)
         if len(waves) == 0 or int(counts_B.min()) == 0:

@@ -1,7 +1,7 @@
 """Log-mel spectrogram frames as features: an encoder without weights, the lower bound for every learned one.
 
-Frames lie as HuBERT's do: 25 ms windows every 20 ms, none reaching beyond the wave, so that lengths agree frame by
-frame and padding cannot leak in.
+Frames lie as HuBERT's do: 25 ms windows every 20 ms, none reaching beyond the wave, so that lengths agree
+frame by frame and padding cannot leak in.
 
 Shapes: B waves, F frames, W window samples, R spectrum bins, M mel bands.
 """
