@@ -13,22 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
-from speechprompt.lm.gslm import GSLM
-from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.stack import write_stack_json
-from speechprompt.vocab import UnitVocab
-from tasks import get_task
-from tasks.spoken_digits import BUNDLED
-from units.audio import read_audio
-from units.encoders.hubert import HubertEncoder
-from units.kmeans import fit_codebook, save_codebook
-from units.quantizer import CodebookQuantizer
-from vocoder.base import UnitVocoder
-from vocoder.config import DurationPredictorConfig, HiFiGANConfig
-from vocoder.hifigan import UnitHiFiGAN
 
 ROOT = Path(__file__).resolve().parent.parent
 N_UNITS = 100
@@ -63,7 +47,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def digits_sample() -> Path:
     """The bundled spoken digits: train.csv, test.csv and their recordings."""
-    return BUNDLED
+    return ROOT / "tasks" / "assets" / "spoken_digits"
 
 
 def build_tiny_stack(folder: Path) -> Path:
@@ -72,6 +56,23 @@ def build_tiny_stack(folder: Path) -> Path:
     Args:
         folder: made here; parts and stack.json go into it.
     """
+    # Imported here: a test of one package then loads that package alone.
+    import torch
+    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+
+    from speechprompt.lm.gslm import GSLM
+    from speechprompt.lm.transformer import TransformerConfig
+    from speechprompt.stack import write_stack_json
+    from speechprompt.vocab import UnitVocab
+    from tasks import get_task
+    from units.audio import read_audio
+    from units.encoders.hubert import HubertEncoder
+    from units.kmeans import fit_codebook, save_codebook
+    from units.quantizer import CodebookQuantizer
+    from vocoder.base import UnitVocoder
+    from vocoder.config import DurationPredictorConfig, HiFiGANConfig
+    from vocoder.hifigan import UnitHiFiGAN
+
     torch.manual_seed(0)
     hubert = HubertModel(
         HubertConfig(
