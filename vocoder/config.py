@@ -34,7 +34,7 @@ class HiFiGANConfig:
     Attributes:
         num_embeddings: size of the unit inventory.
         embedding_dim: width of the unit (and speaker, and F0 bin) embeddings.
-        model_in_dim: input channels of the first convolution; None: the sum of what is stacked there.
+        model_in_dim: input channels of the first convolution; 0: the sum of what is stacked there.
         upsample_rates: factor of each upsampling stage; their product is the hop in samples per frame.
         upsample_kernel_sizes: kernel of each stage's transposed convolution; kernel minus rate must be even.
         upsample_initial_channel: channels before the first stage; each stage halves them.
@@ -51,7 +51,7 @@ class HiFiGANConfig:
 
     num_embeddings: int = 100
     embedding_dim: int = 128
-    model_in_dim: int | None = None
+    model_in_dim: int = 0
     upsample_rates: tuple[int, ...] = (5, 4, 4, 2, 2)
     upsample_kernel_sizes: tuple[int, ...] = (11, 8, 8, 4, 4)
     upsample_initial_channel: int = 512
@@ -72,15 +72,18 @@ class HiFiGANConfig:
             InputError: they describe no generator.
         """
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
-        if len(rates) != len(kernels) or any(k < r or (k - r) % 2 for r, k in zip(rates, kernels)):
+        if len(rates) != len(kernels) or any(
+            k < r or (k - r) % 2 for r, k in zip(rates, kernels, strict=True)
+        ):
             raise InputError(
                 "vocoder config: expected one upsample kernel per rate, larger by an even number, "
                 f"got rates {list(rates)}, kernels {list(kernels)}; correct upsample_kernel_sizes"
             )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise InputError(
-                f"vocoder config: expected one dilation list per residual kernel, got {len(self.resblock_kernel_sizes)} "
-                f"kernels, {len(self.resblock_dilation_sizes)} lists; correct resblock_dilation_sizes"
+                "vocoder config: expected one dilation list per residual kernel, "
+                f"got {len(self.resblock_kernel_sizes)} kernels, {len(self.resblock_dilation_sizes)} lists; "
+                "correct resblock_dilation_sizes"
             )
         if any(kernel % 2 == 0 for kernel in self.resblock_kernel_sizes):
             raise InputError(
@@ -94,12 +97,12 @@ class HiFiGANConfig:
             )
         f0_dim = 0 if not self.f0 else self.embedding_dim if self.f0_quant_num_bin else 1
         stacked = self.embedding_dim * (1 + self.multispkr) + f0_dim
-        if self.model_in_dim is None:
+        if self.model_in_dim == 0:
             object.__setattr__(self, "model_in_dim", stacked)
         elif self.model_in_dim != stacked:
             raise InputError(
-                f"vocoder config: expected model_in_dim {stacked} (units, F0, speaker stacked), got {self.model_in_dim}; "
-                "correct embedding_dim, multispkr or f0"
+                f"vocoder config: expected model_in_dim {stacked} (units, F0, speaker stacked), "
+                f"got {self.model_in_dim}; correct embedding_dim, multispkr or f0"
             )
         predictor = self.dur_predictor_params
         if predictor is not None and predictor.encoder_embed_dim != self.embedding_dim:
@@ -123,9 +126,11 @@ class HiFiGANConfig:
         reach = 3  # conv_post, kernel 7
         block = max(
             sum((size - 1) // 2 * (dilation + 1) for dilation in dilations)
-            for size, dilations in zip(self.resblock_kernel_sizes, self.resblock_dilation_sizes)
+            for size, dilations in zip(self.resblock_kernel_sizes, self.resblock_dilation_sizes, strict=True)
         )
-        for rate, kernel in zip(reversed(self.upsample_rates), reversed(self.upsample_kernel_sizes)):
+        for rate, kernel in zip(
+            reversed(self.upsample_rates), reversed(self.upsample_kernel_sizes), strict=True
+        ):
             padding = (kernel - rate) // 2
             reach = math.ceil((reach + block + max(kernel - 1 - padding, padding)) / rate)
         return reach + 3  # conv_pre, kernel 7

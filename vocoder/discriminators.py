@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
+from vocoder.convolution import Conv1d
+
 SLOPE = 0.1
 _PERIOD_CHANNELS = (32, 128, 512, 1024, 1024)
 _SCALE_LAYERS = (  # channels, kernel, stride, groups
@@ -46,7 +48,7 @@ class PeriodDiscriminator(nn.Module):
         strides = (3, 3, 3, 3, 1)
         self.convs = nn.ModuleList(
             weight_norm(nn.Conv2d(c_in, c_out, (5, 1), (stride, 1), (2, 0)))
-            for c_in, c_out, stride in zip(channels, channels[1:], strides)
+            for c_in, c_out, stride in zip(channels[:-1], channels[1:], strides, strict=True)
         )
         self.conv_post = weight_norm(nn.Conv2d(channels[-1], 1, (3, 1), 1, (1, 0)))
 
@@ -55,7 +57,7 @@ class PeriodDiscriminator(nn.Module):
         remainder = wave_BS.shape[1] % self.period
         if remainder:
             wave_BS = F.pad(wave_BS.unsqueeze(1), (0, self.period - remainder), mode="reflect").squeeze(1)
-        x = wave_BS.reshape(wave_BS.shape[0], 1, -1, self.period)
+        x = wave_BS.reshape(wave_BS.shape[0], 1, -1, self.period).to(memory_format=torch.channels_last)
         features = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), SLOPE)
@@ -82,11 +84,9 @@ class ScaleDiscriminator(nn.Module):
             groups = max(1, round(full_groups * width))
             c_out = max(1, round(channels * width / groups)) * groups
             groups = groups if c_in % groups == 0 else 1
-            self.convs.append(
-                norm(nn.Conv1d(c_in, c_out, kernel_size, stride, kernel_size // 2, groups=groups))
-            )
+            self.convs.append(norm(Conv1d(c_in, c_out, kernel_size, stride, kernel_size // 2, groups=groups)))
             c_in = c_out
-        self.conv_post = norm(nn.Conv1d(c_in, 1, 3, 1, 1))
+        self.conv_post = norm(Conv1d(c_in, 1, 3, 1, 1))
 
     def forward(self, wave_BS: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(B, S) float32 -> scores (B, n) and every layer's output."""

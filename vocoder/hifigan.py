@@ -15,6 +15,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from vocoder.config import HiFiGANConfig
+from vocoder.convolution import Conv1d, ConvTranspose1d
 from vocoder.duration import DurationPredictor, frames_from_log_duration
 
 SLOPE = 0.1
@@ -34,15 +35,13 @@ class ResidualBlock(nn.Module):
         super().__init__()
         half = (kernel_size - 1) // 2
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel_size, dilation=d, padding=d * half) for d in dilations
+            Conv1d(channels, channels, kernel_size, dilation=d, padding=d * half) for d in dilations
         )
-        self.convs2 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel_size, padding=half) for _ in dilations
-        )
+        self.convs2 = nn.ModuleList(Conv1d(channels, channels, kernel_size, padding=half) for _ in dilations)
 
     def forward(self, x_BCT: Tensor) -> Tensor:
         """Refine the stream. Takes and returns (B, C, T)."""
-        for conv1, conv2 in zip(self.convs1, self.convs2):
+        for conv1, conv2 in zip(self.convs1, self.convs2, strict=True):
             y_BCT = conv1(F.leaky_relu(x_BCT, SLOPE))
             x_BCT = x_BCT + conv2(F.leaky_relu(y_BCT, SLOPE, inplace=True))
         return x_BCT
@@ -69,16 +68,18 @@ class UnitHiFiGAN(nn.Module):
             self.dur_predictor = DurationPredictor(config.dur_predictor_params)
 
         channels = config.upsample_initial_channel
-        self.conv_pre = nn.Conv1d(config.model_in_dim, channels, 7, padding=3)
+        self.conv_pre = Conv1d(config.model_in_dim, channels, 7, padding=3)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
-        for rate, kernel_size in zip(config.upsample_rates, config.upsample_kernel_sizes):
+        for rate, kernel_size in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
             padding = (kernel_size - rate) // 2
-            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel_size, rate, padding))
+            self.ups.append(ConvTranspose1d(channels, channels // 2, kernel_size, rate, padding))
             channels //= 2
-            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes):
+            for size, dilations in zip(
+                config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
+            ):
                 self.resblocks.append(ResidualBlock(channels, size, dilations))
-        self.conv_post = nn.Conv1d(channels, 1, 7, padding=3)
+        self.conv_post = Conv1d(channels, 1, 7, padding=3)
 
     def forward(
         self, units_BT: Tensor, speaker_B: Tensor | None = None, f0_BF: Tensor | None = None

@@ -146,7 +146,7 @@ class StftLoss(nn.Module):
     def forward(self, wave_BS: Tensor, target_BS: Tensor) -> Tensor:
         """Loss of generated against real samples, both (B, S) float32; a scalar."""
         total = wave_BS.new_zeros(())
-        for window, hop_length in zip(self.buffers(), self.hop_lengths):
+        for window, hop_length in zip(self.buffers(), self.hop_lengths, strict=True):
             magnitude = magnitude_spectrogram(wave_BS, window, hop_length)
             target = magnitude_spectrogram(target_BS, window, hop_length)
             convergence = torch.linalg.vector_norm(target - magnitude) / torch.linalg.vector_norm(target)
@@ -159,7 +159,8 @@ class StftLoss(nn.Module):
 def discriminator_loss(real_scores: Sequence[Tensor], fake_scores: Sequence[Tensor]) -> Tensor:
     """Least-squares loss of the discriminators: real towards 1, generated towards 0; summed over discriminators."""
     losses = [
-        (real - 1).square().mean() + fake.square().mean() for real, fake in zip(real_scores, fake_scores)
+        (real - 1).square().mean() + fake.square().mean()
+        for real, fake in zip(real_scores, fake_scores, strict=True)
     ]
     return torch.stack(losses).sum()
 
@@ -175,8 +176,8 @@ def feature_matching_loss(
     """Mean absolute difference of every discriminator layer's output, summed over layers and discriminators."""
     losses = [
         F.l1_loss(fake, real.detach())
-        for reals, fakes in zip(real_features, fake_features)
-        for real, fake in zip(reals, fakes)
+        for reals, fakes in zip(real_features, fake_features, strict=True)
+        for real, fake in zip(reals, fakes, strict=True)
     ]
     return torch.stack(losses).sum()
 

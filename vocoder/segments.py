@@ -98,7 +98,7 @@ class SegmentSampler:
         units_BT = np.empty((batch_size, n_frames), dtype=np.int64)
         tracks = rng.choice(len(self._members), size=batch_size, p=self._probabilities)
         places = rng.random(batch_size)
-        for row, (track, place) in enumerate(zip(tracks, places)):
+        for row, (track, place) in enumerate(zip(tracks, places, strict=True)):
             members, ends = self._members[track], self._ends[track]
             start = int(place * ends[-1])
             which = int(np.searchsorted(ends, start, side="right"))

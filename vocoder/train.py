@@ -1,6 +1,7 @@
 """Training of the unit HiFi-GAN: spectral losses first, discriminators from a chosen step on.
 
-Source: Kong, Kim, Bae 2020 (HiFi-GAN), section 2.4 and 3.2; duration predictor jointly, as Lee et al. 2022, section 3.2.
+Source: Kong, Kim, Bae 2020 (HiFi-GAN), sections 2.4 and 3.2; duration predictor jointly, as Lee et al. 2022,
+section 3.2.
 
 Shape legend: B batch, S samples, T units or frames.
 """
