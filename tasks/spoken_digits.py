@@ -36,8 +36,8 @@ def load(root: Path | None) -> Task:
 def hold_out_last(rows: Sequence[TableRow]) -> tuple[list[TableRow], list[TableRow]]:
     """Split training rows: of every digit and speaker, the last tenth by recording index validates.
 
-    Raises ManifestError if a file name does not tell its recording index, or a digit and speaker have only one
-    row.
+    Raises ManifestError if a file name does not tell its recording index, or a digit and speaker have
+    one row only.
     """
     cells: dict[tuple[str, str], list[tuple[int, str]]] = defaultdict(list)
     for row in rows:
@@ -52,7 +52,7 @@ def hold_out_last(rows: Sequence[TableRow]) -> tuple[list[TableRow], list[TableR
     for (label, speaker), cell in cells.items():
         if len(cell) < 2:
             raise ManifestError(
-                f"{rows[0].table}: expected two recordings or more of the digit {label} by {speaker}, got one; "
+                f"{rows[0].table}: expected two recordings or more of the digit {label} by {speaker}, got 1; "
                 "add some, or use the task csv_classification"
             )
         held_out.update(relative for _, relative in sorted(cell)[-math.ceil(len(cell) / 10) :])

@@ -1,0 +1,9 @@
+"""What prompt tuning is compared with.
+
+SpeechPrompt (Chang et al., Interspeech 2022, arXiv:2203.16773) sets prompts against two costlier methods:
+fine-tuning every weight of the same unit LM, and a model per task on the encoder's continuous features, as in
+SUPERB. SpeechPrompt v2 (Chang et al., 2023, arXiv:2303.00733) varies the unit LM and the verbalizer. The
+tables of neither hold a cheaper method, so that a reader cannot tell how much of a score is the LM's and how
+much the units give away by themselves. The two methods here answer that, from the same units and without any
+LM: `majority` is the score of knowing nothing, `ngram` that of counting units.
+"""

@@ -1,0 +1,23 @@
+"""The majority class: what a method scores that never listens.
+
+The papers compare prompts with fine-tuning and with downstream models, never with this; on unbalanced data it
+is the figure that an accuracy has to be read against.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from units.errors import InputError
+
+
+def majority_predictions(train_labels: Sequence[str], n_test: int) -> list[str]:
+    """The most frequent training label, `n_test` times; of equally frequent ones the first in sorted order.
+
+    Raises InputError without training labels.
+    """
+    if not train_labels:
+        raise InputError("majority: expected at least one training label, got none; check the training split")
+    counts = Counter(train_labels)
+    return [min(counts, key=lambda label: (-counts[label], label))] * n_test
