@@ -1,0 +1,6 @@
+"""`python -m speechprompt` is the command `speechprompt`."""
+
+from speechprompt.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The verbs under one name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from speechprompt import __version__
+from speechprompt.cli.audio_verbs import continue_, quantize, resynthesize
+from speechprompt.cli.run_verbs import evaluate, predict, train
+from speechprompt.cli.start_verbs import quickstart
+
+app = typer.Typer(
+    name="speechprompt",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for _name, _verb in {
+    "quickstart": quickstart,
+    "quantize": quantize,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "resynthesize": resynthesize,
+    "continue": continue_,
+}.items():
+    app.command(_name)(_verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"speechprompt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def speechprompt(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    """Prompt-tune one frozen unit language model for any speech task.
+
+    Begin with: speechprompt quickstart --out quickstart
+    """

@@ -1,0 +1,157 @@
+"""Verbs from audio to units and back: quantize, resynthesize, continue."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from speechprompt.cli.boundary import emit
+from speechprompt.cli.options import AudioFile, AudioFiles, Json, OutAudio, Seed, StackName
+
+if TYPE_CHECKING:
+    from speechprompt.stack import Stack
+    from units.quantizer import CodebookQuantizer
+
+
+def quantize(
+    audio: AudioFiles = [],  # noqa: B006 (typer copies it)
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="CSV", help="Table of path[,id,label,speaker,split], in place of AUDIO."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the unit store (Parquet).")] = Path(
+        "units"
+    ),
+    stack: StackName = "mini",
+    frames: Annotated[bool, typer.Option("--frames", help="Keep one unit per frame, runs included.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="Where workers run: loky (here), ray or dask (a cluster).")
+    ] = "loky",
+    workers: Annotated[int, typer.Option(help="Processes at once; -1 for one per core.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Turn recordings into a store of discrete units.
+
+    A job that was stopped continues when the same command is given again. Files that cannot be read are listed
+    in DIR/failures.csv; the others are kept, and the exit code is 2.
+
+    Example: speechprompt quantize speech/*.flac --out units
+    """
+    from speechprompt.stack import load_stack
+    from units.corpus import CorpusEntry, quantize_corpus, read_manifest
+    from units.errors import InputError
+    from units.store import UnitStore
+
+    if bool(audio) == (manifest is not None):
+        raise InputError(
+            "quantize: expected either AUDIO files or --manifest, got both or none; give one of them"
+        )
+    entries = (
+        [CorpusEntry(str(path), path) for path in audio] if manifest is None else read_manifest(manifest)
+    )
+    existed = out.exists()
+    result = quantize_corpus(
+        entries,
+        partial(_quantizer_of, load_stack(stack)),
+        out,
+        deduplicate=not frames,
+        backend=backend,
+        n_workers=workers,
+    )
+    if result.failures:
+        place = f"listed in {out / 'failures.csv'}"
+        if result.n_done == 0 and not existed:
+            shutil.rmtree(out)
+            place = "nothing was written"
+        _, reason = result.failures[0]
+        n_failed, n_all = len(result.failures), len(entries)
+        raise InputError(reason if n_all == 1 else f"{n_failed} of {n_all} files failed ({place}): {reason}")
+    store = UnitStore(out)
+    n_units = sum(len(row.units) for row in store.rows())
+    emit(
+        {"out": str(out), "n": result.n_done, "n_units": n_units, "spec": store.spec.to_dict()},
+        f"{out}: {n_units:,} units of {result.n_done:,} recordings",
+        as_json=as_json,
+    )
+
+
+def resynthesize(
+    audio: AudioFile,
+    out: OutAudio,
+    stack: StackName = "mini",
+    speaker: Annotated[
+        str | None, typer.Option(help="A voice of the vocoder; its first where not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Speak a recording again from its units alone.
+
+    Example: speechprompt resynthesize sentence.wav --out again.wav
+    """
+    from speechprompt.stack import load_stack
+    from units.audio import write_audio
+
+    parts = load_stack(stack)
+    [units] = parts.quantize(audio)
+    wave = parts.vocoder(units, speaker)
+    write_audio(out, wave, parts.vocoder.sample_rate)
+    seconds = len(wave) / parts.vocoder.sample_rate
+    emit(
+        {"out": str(out), "seconds": seconds, "units": units.units.tolist()},
+        f"{out}: {seconds:.2f} s from {len(units)} units",
+        as_json=as_json,
+    )
+
+
+def continue_(
+    audio: AudioFile,
+    out: OutAudio,
+    seed_s: Annotated[float, typer.Option(metavar="SECONDS", help="How much of AUDIO to hear first.")] = 2.0,
+    length_s: Annotated[float, typer.Option(metavar="SECONDS", help="How much new speech to add.")] = 4.0,
+    stack: StackName = "mini",
+    temperature: Annotated[float, typer.Option(help="Below 1: more likely units; above: bolder.")] = 0.7,
+    top_k: Annotated[int, typer.Option(help="Sample among so many likeliest units; 0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample among units of this total probability.")] = 1.0,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest unit.")] = False,
+    speaker: Annotated[
+        str | None, typer.Option(help="A voice of the vocoder; its first where not given.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Go on speaking where a recording stops.
+
+    The file written holds the first --seed-s seconds of AUDIO, spoken again from their units, then the new speech.
+
+    Example: speechprompt continue sentence.wav --seed-s 2.0 --length-s 4.0 --out continued.wav
+    """
+    from speechprompt.decode import SamplingConfig
+    from speechprompt.generate.continuation import continue_speech
+    from speechprompt.stack import load_stack
+    from units.audio import write_audio
+
+    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, seed=seed)
+    result = continue_speech(
+        load_stack(stack), audio, seed_s=seed_s, length_s=length_s, sampling=sampling, speaker=speaker
+    )
+    write_audio(out, result.wave, result.sample_rate)
+    emit(
+        {
+            "out": str(out),
+            "seconds": len(result.wave) / result.sample_rate,
+            "seed_seconds": result.boundary_s,
+            "units": result.units.units.tolist(),
+            "n_seed_units": result.n_seed_units,
+        },
+        f"{out}: {result.boundary_s:.2f} s given, then {result.units.duration_s - result.boundary_s:.2f} s continued",
+        as_json=as_json,
+    )
+
+
+def _quantizer_of(stack: Stack) -> CodebookQuantizer:
+    """The stack's quantizer; a function of the module, so that worker processes can be sent it."""
+    return stack.quantizer

@@ -1,0 +1,1 @@
+"""Speech out: what a unit language model says, spoken by the vocoder."""

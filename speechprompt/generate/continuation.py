@@ -1,0 +1,127 @@
+"""Spoken continuation: hear the beginning of a recording, go on in units, and speak the whole.
+
+Source: Lakhotia et al. 2021, "On Generative Spoken Language Modeling from Raw Audio" (conditional generation),
+here on deduplicated units whose durations the vocoder predicts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechprompt.decode import SamplingConfig, stream
+from speechprompt.lm.base import UnitLM
+from speechprompt.stack import Stack
+from units.errors import AudioError, InputError
+from units.types import UnitSequence, Wave
+from vocoder.base import UnitVocoder
+
+DEFAULT_SAMPLING = SamplingConfig(temperature=0.7)
+
+
+@dataclass(frozen=True, eq=False)
+class Continuation:
+    """What was given and what follows it, as units and as sound.
+
+    wave: (n_samples,) float32 at sample_rate Hz, the given part spoken again, then the new one.
+    units: deduplicated, with durations. n_seed_units: how many of them were given. boundary_s: where they end.
+    """
+
+    wave: Wave
+    sample_rate: int
+    units: UnitSequence
+    n_seed_units: int
+    boundary_s: float
+
+
+def continue_speech(
+    stack: Stack,
+    audio: str | Path | np.ndarray,
+    *,
+    seed_s: float = 2.0,
+    length_s: float = 4.0,
+    sampling: SamplingConfig = DEFAULT_SAMPLING,
+    speaker: str | None = None,
+) -> Continuation:
+    """Continue a recording: a file, or a wave (n_samples,) float32 at the quantizer's sample rate.
+
+    seed_s: seconds of it that are heard. length_s: seconds of new speech, met to the frame.
+    sampling: how units are chosen; its max_units, min_units and allow_end do not matter, because length_s decides.
+    speaker: a voice of the vocoder.
+
+    Raises InputError: a length that is not above 0, a recording shorter than seed_s (AudioError), a vocoder that
+    cannot predict durations, or more units than the LM has positions for.
+    """
+    for name, seconds in (("seed_s", seed_s), ("length_s", length_s)):
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise InputError(f"{name}: expected seconds above 0, got {seconds}; choose a longer time")
+    wave_N = stack.read(audio)
+    rate = stack.quantizer.sample_rate
+    n_seed = round(seed_s * rate)
+    if len(wave_N) < n_seed:
+        name = "audio" if isinstance(audio, np.ndarray) else str(audio)
+        raise AudioError(
+            f"{name}: expected at least {seed_s:g} s to hear first, got {len(wave_N) / rate:.2f} s; "
+            "hear less (seed_s), or give a longer recording"
+        )
+    [seed] = stack.quantize([wave_N[:n_seed]])
+    units = continue_units(stack.lm, stack.vocoder, seed, length_s=length_s, sampling=sampling)
+    return Continuation(
+        wave=stack.vocoder(units, speaker),
+        sample_rate=stack.vocoder.sample_rate,
+        units=units,
+        n_seed_units=len(seed),
+        boundary_s=seed.duration_s,
+    )
+
+
+def continue_units(
+    lm: UnitLM,
+    vocoder: UnitVocoder,
+    seed: UnitSequence,
+    *,
+    length_s: float,
+    sampling: SamplingConfig = DEFAULT_SAMPLING,
+) -> UnitSequence:
+    """Add units to `seed` until their predicted durations reach `length_s`; the last is cut to meet it.
+
+    seed: deduplicated, with durations, which it keeps. A unit that follows itself is left out, as in training data.
+    Returns seed and new units with durations. Raises InputError as `continue_speech`.
+    """
+    n_wanted = max(1, round(length_s * seed.spec.frame_rate))
+    n_free = lm.max_positions - len(seed)
+    config = replace(sampling, max_units=max(1, min(2 * n_wanted, n_free)), min_units=0, allow_end=False)
+    units = seed.units.tolist()
+    for [unit] in stream(lm, [seed.units], config):
+        if units and unit == units[-1]:
+            continue
+        units.append(int(unit))
+        new_frames = predicted_frames(vocoder, np.array(units))[len(seed) :]
+        excess = int(new_frames.sum()) - n_wanted
+        if excess >= 0:
+            new_frames[-1] -= excess
+            durations = seed.durations if seed.durations is not None else np.ones(len(seed), dtype=np.int64)
+            return replace(
+                seed, units=np.array(units), durations=np.concatenate([durations, new_frames]), f0_hz=None
+            )
+    raise InputError(
+        f"length_s: expected new speech for which {config.max_units} more units suffice, got {length_s:g} s; "
+        f"the language model reads {lm.max_positions} units in all, so ask for less or hear less"
+    )
+
+
+def predicted_frames(vocoder: UnitVocoder, units: np.ndarray) -> np.ndarray:
+    """Frames that the vocoder would give to each of deduplicated units (T,): (T,) int64, each at least 1.
+
+    Raises InputError where it has no duration predictor.
+    """
+    if vocoder.generator.config.dur_predictor_params is None:
+        raise InputError("vocoder: expected one that predicts durations, got one without; use another stack")
+    units_BT = torch.from_numpy(units).to(vocoder.device)[None]
+    with torch.inference_mode():
+        frames: np.ndarray = vocoder.generator.predict_durations(units_BT)[0].cpu().numpy()
+    return frames
