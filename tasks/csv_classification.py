@@ -48,7 +48,8 @@ def _read(root: Path) -> dict[str, list[TableRow]]:
         return read_split_column(root)
     if not root.is_dir():
         raise ManifestError(f"{root}: expected a folder or a CSV, got nothing there; check the path")
-    tables = sorted(path for path in root.iterdir() if path.suffix.lower() == ".csv")
+    names = sorted(root.iterdir())
+    tables = [path for path in names if path.suffix.lower() == ".csv" and not path.name.startswith(".")]
     stems = [path.stem for path in tables]
     if stems == ["train"] or (len(tables) == 1 and "train" not in stems):
         return read_split_column(tables[0])

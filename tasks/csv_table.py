@@ -18,6 +18,7 @@ from pathlib import Path, PureWindowsPath
 from tasks.base import ManifestError
 
 COLUMNS = ("path", "label", "speaker", "split")
+_LINE_BREAKING = ("Cc", "Zl", "Zp")  # Unicode categories; joiners (Cf) stay: Persian labels need them
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,12 @@ def _text(table: Path) -> str:
     if not table.is_file():
         got = "a folder" if table.is_dir() else "no such file"
         raise ManifestError(f"{table}: expected a CSV file, got {got}; check the path")
-    content = table.read_bytes()
+    try:
+        content = table.read_bytes()
+    except OSError as error:
+        raise ManifestError(
+            f"{table}: expected a CSV file, got one that cannot be read ({error.strerror}); check its permissions"
+        ) from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -166,7 +172,7 @@ def _row(table: Path, line: int, cells: Sequence[str], columns: dict[str, int], 
         )
     values = {name: unicodedata.normalize("NFC", cells[i]) for name, i in columns.items() if name != "path"}
     label = values["label"]
-    if not label or not label.isprintable():
+    if not label or any(unicodedata.category(letter) in _LINE_BREAKING for letter in label):
         raise ManifestError(
             f"{place}: expected a label, got {label!r}; write one line of text into the column 'label'"
         )
@@ -186,7 +192,7 @@ def _relative(place: str, path: str) -> str:
         raise ManifestError(
             f"{place}: expected a path, got {path!r}; write the audio file into the column 'path'"
         )
-    if posixpath.isabs(path) or PureWindowsPath(path).drive:
+    if posixpath.isabs(path) or PureWindowsPath(path).is_absolute():
         raise ManifestError(
             f"{place}: expected a path relative to the folder of the CSV, got the absolute {path!r}; "
             "move the CSV beside the recordings and shorten the path"
@@ -200,9 +206,16 @@ def _relative(place: str, path: str) -> str:
     return relative
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file can have such a name: too long, say
+        return False
+
+
 def _check_files(table: Path, rows: Sequence[TableRow]) -> None:
     """Raise ManifestError naming the first recording that does not exist, and how many there are."""
-    missing = [row for row in rows if not row.path.is_file()]
+    missing = [row for row in rows if not _is_file(row.path)]
     if missing:
         first = missing[0]
         others = f" (and {len(missing) - 1} more of {len(rows)} rows)" if len(missing) > 1 else ""

@@ -16,10 +16,10 @@ SEED = 0  # fixed, not the training's: every run on a data set validates on the 
 def hold_out_tenth(rows: Sequence[TableRow], seed: int = SEED) -> tuple[list[TableRow], list[TableRow]]:
     """Split rows into training and validation rows, by speaker where every row names one.
 
-    By speaker: whole speakers, drawn at random, whose rows come nearest to a tenth from either side (at most
-    a fifth; with a few speakers only, the one with the fewest rows), so that validation is on unheard voices.
-    Where that cannot be (one speaker, or some label has no other speaker) and where speakers are unknown: a
-    tenth of the rows of every label, rounded up. A label never loses its last training row.
+    By speaker: whole speakers, drawn at random until they have a tenth of the rows, so that validation is on
+    unheard voices; at most a fifth, or, with few speakers, those with the fewest rows up to a half. Where that
+    cannot be (one speaker, a label that no other speaker says) and where speakers are unknown: a tenth of the
+    rows of every label, rounded up. A label never loses its last training row.
 
     The outcome depends on the rows and the seed, not on the rows' order; both parts keep that order.
     """
@@ -32,7 +32,7 @@ def hold_out_tenth(rows: Sequence[TableRow], seed: int = SEED) -> tuple[list[Tab
 
 
 def _by_speaker(rows: Sequence[TableRow], rng: np.random.Generator) -> set[str]:
-    """Paths of the rows of the speakers drawn; empty if no speaker can be spared."""
+    """Paths of the rows of the speakers drawn; empty if those that can be spared have hardly any rows."""
     sizes = Counter(str(row.speaker) for row in rows)
     label_counts: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
@@ -41,21 +41,22 @@ def _by_speaker(rows: Sequence[TableRow], rng: np.random.Generator) -> set[str]:
     wanted = SHARE * len(rows)
     drawn: set[str] = set()
 
-    def spare(speaker: str, most: float) -> bool:
-        """Draw a speaker if the rows stay within `most` and every label keeps a training row."""
-        n_drawn = sum(sizes[name] for name in drawn)
-        if n_drawn + sizes[speaker] > most or any(left[k] <= n for k, n in label_counts[speaker].items()):
-            return False
-        drawn.add(speaker)
-        left.subtract(label_counts[speaker])
-        return True
+    def draw(candidates: Sequence[str], enough: float, most: float) -> bool:
+        """Draw speakers up to `enough` rows, none beyond `most`, every label keeping a training row."""
+        for speaker in candidates:
+            n_drawn = sum(sizes[name] for name in drawn)
+            if n_drawn >= enough:
+                break
+            spared = all(left[label] > n for label, n in label_counts[speaker].items())
+            if speaker not in drawn and spared and n_drawn + sizes[speaker] <= most:
+                drawn.add(speaker)
+                left.subtract(label_counts[speaker])
+        return sum(sizes[name] for name in drawn) >= enough
 
     order = rng.permutation(sorted(sizes)).tolist()
-    for speaker in order:
-        if sum(sizes[name] for name in drawn) < wanted:
-            spare(speaker, most=2 * wanted)
-    if not drawn:
-        any(spare(speaker, most=len(rows)) for speaker in sorted(order, key=sizes.__getitem__))
+    draw(order, enough=wanted, most=2 * wanted)
+    if not draw(sorted(order, key=sizes.__getitem__), enough=wanted / 2, most=len(rows) / 2):
+        return set()
     return {row.relative for row in rows if row.speaker in drawn}
 
 
