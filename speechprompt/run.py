@@ -1,0 +1,60 @@
+"""A run, opened: its record, the stack it was trained on, and the trained classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from speechprompt.checkpoint import RunError, RunRecord, load_prompt, read_record
+from speechprompt.prompted import PromptConfig, PromptedLM, restore_prompted
+from speechprompt.stack import Stack, load_stack
+from speechprompt.training_log import read_log
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What `train` gives and `load_run` opens.
+
+    folder: the run. record: its `run.json`. stack: encoder, codebook and LM. prompted: the classifier, in evaluation
+    mode, with the best epoch's weights.
+    """
+
+    folder: Path
+    record: RunRecord
+    stack: Stack
+    prompted: PromptedLM
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """Metrics by split: "valid" from training, others once `evaluate` has been called."""
+        return read_record(self.folder).metrics
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row per epoch: `training_log.COLUMNS`."""
+        return read_log(self.folder)
+
+
+def load_run(folder: str | Path, *, stack: Stack | str | Path | None = None, device: str = "cpu") -> Run:
+    """Open a run, finished or not (then with the best prompt so far).
+
+    stack: None for the one the run names; give it where that one has moved. device: used where the stack is loaded.
+    Raises: RunError: no run, no prompt yet, or a prompt trained for another language model; StackError: its stack is
+    gone; UnitSpecMismatch: a stack of another unit inventory.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    if not isinstance(stack, Stack):
+        stack = load_stack(record.stack if stack is None else stack, device)
+    record.spec.require_equal(stack.spec, f"run {folder}", f"stack {stack.name}")
+    fingerprint = stack.lm.fingerprint()
+    if fingerprint != record.lm_fingerprint:
+        raise RunError(
+            f"{folder}: expected the language model {record.lm_fingerprint[:12]} it was trained on, got "
+            f"{fingerprint[:12]} in stack {stack.name}; use the stack it was trained with"
+        )
+    tensors = load_prompt(folder, fingerprint)
+    prompted = restore_prompted(stack.lm, len(record.labels), PromptConfig(**record.prompt), tensors)
+    return Run(folder, record, stack, prompted)

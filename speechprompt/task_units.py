@@ -1,0 +1,159 @@
+"""The units of a task's recordings: quantized once, then read from a cache folder.
+
+The cache lies in $SPEECHPROMPT_CACHE, or ~/.cache/speechprompt. Each entry is a UnitStore named by a hash of the
+UnitSpec, the speed and the list of files with their sizes and times of change: a changed recording or another
+codebook never finds an old entry. Anything in it may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soxr
+
+from speechprompt.batch import LabelledUnits
+from speechprompt.stack import Stack
+from tasks.base import Task, Utterance
+from units.corpus import CorpusEntry, quantize_corpus
+from units.errors import AudioError, InputError
+from units.store import UnitStore
+from units.types import Quantizer, UnitSequence, UnitSpec
+
+_FORMAT = 1  # part of every cache key: raise it when the meaning of an entry changes
+
+
+def cache_folder() -> Path:
+    """Give the folder for files that can be made again: $SPEECHPROMPT_CACHE, else ~/.cache/speechprompt."""
+    chosen = os.environ.get("SPEECHPROMPT_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "speechprompt"
+
+
+def labelled_units(
+    task: Task, split: str, stack: Stack, *, speeds: Sequence[float] = (1.0,), progress: bool = False
+) -> list[LabelledUnits]:
+    """Give a split's deduplicated units with label indices: all utterances at the first speed, then the next.
+
+    Raises: AudioError for recordings that cannot be used; InputError for an unknown split, or a task without labels.
+    """
+    if task.kind != "classification":
+        raise InputError(
+            f"{task.name}: expected a classification task, got one of kind {task.kind}; choose another"
+        )
+    utterances = task.utterances(split)
+    index_of = {label: index for index, label in enumerate(task.labels)}
+    return [
+        LabelledUnits(units, index_of[utterance.target])
+        for speed in speeds
+        for utterance, units in zip(
+            utterances, quantize_utterances(utterances, stack, speed=speed, progress=progress), strict=True
+        )
+    ]
+
+
+def quantize_utterances(
+    utterances: Sequence[Utterance], stack: Stack, *, speed: float = 1.0, progress: bool = False
+) -> list[np.ndarray]:
+    """Give the deduplicated units (T,) int64 of each utterance, in order, from the cache where they are there.
+
+    Utterances that carry units keep them (whatever the speed). Raises AudioError naming the recordings that cannot
+    be used.
+    """
+    recordings = [utterance for utterance in utterances if utterance.units is None]
+    units_of = _cached_units(recordings, stack, speed, progress) if recordings else {}
+    return [
+        units_of[utterance.id] if utterance.units is None else _deduplicated(utterance.units, stack.spec)
+        for utterance in utterances
+    ]
+
+
+def _cached_units(
+    recordings: Sequence[Utterance], stack: Stack, speed: float, progress: bool
+) -> dict[str, np.ndarray]:
+    entries = [CorpusEntry(id=utterance.id, path=_path_of(utterance)) for utterance in recordings]
+    folder = cache_folder() / "units" / cache_key(entries, stack.spec, speed)
+    units_of = _read_if_whole(folder, len(entries))
+    if units_of is None:
+        _quantize_into(folder, entries, stack, speed, progress)
+        units_of = {row.id: row.units for row in UnitStore(folder).rows()}
+    return units_of
+
+
+def _read_if_whole(folder: Path, n_rows: int) -> dict[str, np.ndarray] | None:
+    """Read a finished cache entry without loading any model; None where there is none, or some files failed."""
+    try:
+        store = UnitStore(folder)
+    except InputError:
+        return None
+    return {row.id: row.units for row in store.rows()} if len(store) == n_rows else None
+
+
+def _quantize_into(
+    folder: Path, entries: Sequence[CorpusEntry], stack: Stack, speed: float, progress: bool
+) -> None:
+    try:
+        result = quantize_corpus(
+            entries, partial(_quantizer_at_speed, stack, speed), folder, progress=progress
+        )
+    except PermissionError as error:
+        raise InputError(
+            f"{folder}: expected a folder that can be written, got {error.strerror}; set SPEECHPROMPT_CACHE to another"
+        ) from error
+    if result.failures:
+        path, reason = result.failures[0]
+        more = (
+            f" (and {len(result.failures) - 1} more of {len(entries)} files)"
+            if len(result.failures) > 1
+            else ""
+        )
+        raise AudioError(reason + more if path in reason else f"{path}: {reason}{more}")
+
+
+def cache_key(entries: Sequence[CorpusEntry], spec: UnitSpec, speed: float) -> str:
+    """Name a cache entry: sha256, first 24 hex digits, of the spec, the speed, and each file's id, path, size and time.
+
+    Raises AudioError for a missing file.
+    """
+    files = []
+    for entry in entries:
+        try:
+            status = entry.path.stat()
+        except FileNotFoundError as error:
+            raise AudioError(
+                f"{entry.path}: expected an audio file, got no such file; check the path"
+            ) from error
+        files.append([entry.id, str(entry.path.resolve()), status.st_size, status.st_mtime_ns])
+    content = {"format": _FORMAT, "spec": spec.to_dict(), "speed": speed, "files": files}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class SpeedQuantizer:
+    """A quantizer of recordings played `speed` times as fast, pitch included (as a tape would be)."""
+
+    def __init__(self, quantizer: Quantizer, speed: float) -> None:
+        self.quantizer, self.speed = quantizer, speed
+        self.spec, self.sample_rate = quantizer.spec, quantizer.sample_rate
+
+    def __call__(self, waves: Sequence[np.ndarray]) -> list[UnitSequence]:
+        """Quantize waves (n_samples,) float32, each resampled to n_samples / speed."""
+        rate = self.sample_rate
+        return self.quantizer([soxr.resample(wave, rate * self.speed, rate, quality="HQ") for wave in waves])
+
+
+def _quantizer_at_speed(stack: Stack, speed: float) -> Quantizer:
+    return stack.quantizer if speed == 1.0 else SpeedQuantizer(stack.quantizer, speed)
+
+
+def _deduplicated(units: np.ndarray, spec: UnitSpec) -> np.ndarray:
+    return UnitSequence(units=units, spec=spec).deduplicate().units
+
+
+def _path_of(utterance: Utterance) -> Path:
+    if utterance.path is None:
+        raise InputError(f"utterance {utterance.id}: expected audio or units, got neither; give it a path")
+    return utterance.path

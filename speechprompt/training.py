@@ -1,0 +1,84 @@
+"""From a task and a stack to a run: quantize, build the prompt, train, keep the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from speechprompt.batch import LabelledUnits
+from speechprompt.checkpoint import RunRecord, begin_run, read_record, require_free
+from speechprompt.prompted import PromptConfig, build_prompted
+from speechprompt.run import Run
+from speechprompt.stack import Stack, load_stack
+from speechprompt.task_units import labelled_units
+from speechprompt.train_config import TrainConfig
+from speechprompt.train_prompt import train_prompt
+from tasks.base import Task
+from tasks.registry import get_task
+
+
+def train(
+    task: Task | str,
+    stack: Stack | str | Path = "mini",
+    out: str | Path = "run",
+    *,
+    data: str | Path | None = None,
+    prompt: str = "deep",
+    prompt_length: int = 5,
+    verbalizer: str = "learnable",
+    seed: int | None = None,
+    config: TrainConfig | None = None,
+    prompt_config: PromptConfig | None = None,
+    device: str = "cpu",
+    progress: bool = False,
+) -> Run:
+    """Train a prompt for a task on a frozen unit LM, or continue where such a training was interrupted.
+
+    task: a Task, or the name of one, whose data lies in `data`. stack: a Stack, or its name or folder.
+    out: the run folder to make; an unfinished run of the same settings is continued to the bit.
+    prompt, prompt_length, verbalizer: see PromptConfig, which `prompt_config` gives in full instead.
+    seed: replaces the seeds of `config` and `prompt_config`; None keeps them (0 by default).
+    config: everything else about training. device: where a stack given by name is put. progress: bars on a terminal.
+
+    Returns: the finished run, with the best epoch's weights.
+    Raises: RunExistsError: `out` holds anything but an unfinished run of these settings; AudioError: recordings that
+    cannot be used; LabelError, ManifestError: data that cannot be used; RunError: training diverged.
+    """
+    require_free(out)
+    config = config or TrainConfig()
+    trained = prompt_config or PromptConfig(kind=prompt, length=prompt_length, verbalizer=verbalizer)
+    if seed is not None:
+        config, trained = replace(config, seed=seed), replace(trained, seed=seed)
+    if isinstance(task, str):
+        task = get_task(task, data)
+    if not isinstance(stack, Stack):
+        stack = load_stack(stack, device)
+    speeds = config.speed_perturbation or (1.0,)
+    train_rows = labelled_units(task, "train", stack, speeds=speeds, progress=progress)
+    valid_rows = labelled_units(task, "valid", stack, progress=progress)
+    prompted = build_prompted(
+        stack.lm, len(task.labels), trained, unit_counts=_unit_counts(train_rows, stack.spec.n_units)
+    )
+    record = RunRecord(
+        task=task.name,
+        data=None if task.root is None else str(task.root.resolve()),
+        labels=task.labels,
+        stack=stack.source,
+        spec=stack.spec,
+        lm_fingerprint=stack.lm.fingerprint(),
+        prompt=trained.to_dict(),
+        training=config.to_dict(),
+        trainable_parameters=prompted.n_trainable,
+        frozen_parameters=prompted.n_frozen,
+    )
+    begin_run(out, record)
+    train_prompt(prompted, train_rows, valid_rows, config, out, progress=progress)
+    return Run(Path(out), read_record(out), stack, prompted)
+
+
+def _unit_counts(rows: Sequence[LabelledUnits], n_units: int) -> np.ndarray:
+    """How often each unit occurs in the rows: (n_units,) int64."""
+    return np.bincount(np.concatenate([row.units for row in rows]), minlength=n_units)
