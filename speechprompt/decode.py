@@ -79,7 +79,8 @@ def generate(
     """
     if not rows:
         return []
-    steps_SB = np.stack(list(stream(lm, rows, config, prefix=prefix)))
+    steps = list(stream(lm, rows, config, prefix=prefix))
+    steps_SB = np.stack(steps) if steps else np.empty((0, len(rows)), dtype=np.int64)
     return [row[row != ENDED] for row in steps_SB.T]
 
 

@@ -36,6 +36,7 @@ class UnitLM(nn.Module, ABC):
 
     @property
     def d_head(self) -> int:
+        """Width of one attention head."""
         return self.d_model // self.n_heads
 
     @property

@@ -25,6 +25,7 @@ class Prefix:
 
     @property
     def length(self) -> int:
+        """Prefix positions."""
         return self.key_LBHPE.shape[3]
 
 
@@ -58,6 +59,7 @@ class KVCache:
 
     @property
     def capacity(self) -> int:
+        """Most positions it can hold, prefix included."""
         return self.key_LBHSE.shape[3]
 
     def extend(self, layer: int, key_BHTE: Tensor, value_BHTE: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,7 @@ class GSLM(UnitLM):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.embed_tokens.weight.device
 
     def initialise(self, seed: int = 0) -> GSLM:
@@ -87,12 +88,14 @@ class GSLM(UnitLM):
         return self
 
     def token_embedding(self, ids: Tensor) -> Tensor:
+        """Embeddings (..., D) of ids (...); padding's is zero."""
         embedding: Tensor = self.embed_tokens(ids)
         return embedding
 
     def embed(
         self, ids_BT: Tensor, *, separator: Tensor | None = None, n_before_B: Tensor | None = None
     ) -> Tensor:
+        """Embeddings times sqrt(D) plus sinusoidal positions, the first token at position 2: (B, T, D)."""
         real_BT = ids_BT.ne(self.vocab.pad)
         position_BT = real_BT.cumsum(1)
         if n_before_B is not None:
@@ -111,6 +114,7 @@ class GSLM(UnitLM):
         return self.dropout(math.sqrt(self.d_model) * token_BTD + position_BTD)
 
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
+        """Project prompt vectors (L, P, D) by each layer's k_proj and v_proj, biases included."""
         attentions = [layer.self_attn for layer in self._decoder_layers()]
         keys = [a.split(a.k_proj(key_PD[None])) for a, key_PD in zip(attentions, key_LPD, strict=True)]
         values = [
@@ -119,6 +123,7 @@ class GSLM(UnitLM):
         return Prefix(torch.stack(keys), torch.stack(values))
 
     def key_value_inputs(self, x_BTD: Tensor) -> Tensor:
+        """Each layer's input after its attention norm: (L, B, T, D)."""
         inputs = []
         for index, layer in enumerate(self._decoder_layers()):
             inputs.append(layer.self_attn_layer_norm(x_BTD))
@@ -134,6 +139,7 @@ class GSLM(UnitLM):
         read_positions: Tensor | None = None,
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
+        """Run all layers and the last norm, see UnitLM; ValueError for a prefix beside a cache, or a full cache."""
         n_new = x_BTD.shape[1]
         if cache is not None:
             if prefix is not None:
@@ -169,10 +175,12 @@ class GSLM(UnitLM):
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Products with the tied embeddings of all tokens, or of `ids`."""
         weight = self.embed_tokens.weight if ids is None else self.embed_tokens.weight[ids]
         return F.linear(hidden, weight.to(hidden.dtype))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write config.json and model.safetensors, each atomically."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         dtype = torch.float16 if half else torch.float32
@@ -189,6 +197,7 @@ class GSLM(UnitLM):
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> GSLM:
+        """Read a model folder to float32, in evaluation mode. Raises: InputError."""
         folder = Path(folder)
         config = read_config(folder)
         try:

@@ -61,9 +61,11 @@ class TransformerConfig:
 
     @property
     def d_head(self) -> int:
+        """Width of one attention head."""
         return self.d_model // self.n_heads
 
     def to_dict(self) -> dict[str, Any]:
+        """As plain values, for config.json; TransformerConfig(**d) reads it back."""
         return asdict(self)
 
 
@@ -74,6 +76,7 @@ def visible(
 
     Args:
         n_past: prefix or cached positions, before all new ones.
+        n_new: new positions.
         read_BR: positions among the new ones that the queries stand at, int64; None for every new position.
         padding_BS: True at padding. A query at a padded position still sees itself, so that no row is empty.
     Returns: bool (B or 1, 1, R or T, S), True where attention is allowed.
