@@ -1,0 +1,27 @@
+"""A small language model of random weights: what the tests of prompts, decoding and training steer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.transformer import TransformerConfig
+from speechprompt.vocab import UnitVocab
+
+
+def random_lm(seed: int = 0, *, n_layers: int = 3, n_units: int = 20, dropout: float = 0.1) -> GSLM:
+    """A GSLM of width 32 in evaluation mode. No bias is 0 and no norm weight is 1, so that none can be forgotten."""
+    config = TransformerConfig(n_layers, d_model=32, n_heads=4, d_ffn=48, dropout=dropout, max_positions=64)
+    lm = GSLM(config, UnitVocab.from_n_units(n_units)).initialise(seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        lm.embed_tokens.weight[lm.vocab.pad] = 0
+    return lm.eval()
+
+
+@pytest.fixture
+def lm() -> GSLM:
+    return random_lm()
