@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import importlib
-import io
 import json
 import pickle
 from collections import Counter
@@ -26,8 +25,11 @@ from rich.progress import track
 from units.atomic import atomic_path
 from units.audio import read_audio
 from units.errors import AudioError, InputError
+from units.manifest import CorpusEntry, read_manifest
 from units.store import PLAN_FILE, UnitRow, read_shard_metadata, shard_path, write_shard
 from units.types import Quantizer, UnitSequence, Wave
+
+__all__ = ["FAILURES_FILE", "CorpusEntry", "CorpusResult", "quantize_corpus", "read_manifest"]
 
 FAILURES_FILE = "failures.csv"
 _FAILURES_KEY = b"failures"
@@ -35,17 +37,6 @@ _GROUP_S = 300.0  # seconds of audio read before they are quantized together: 19
 
 Failure = tuple[str, str]  # path, reason
 Task = tuple[Callable[..., None], tuple[Any, ...], dict[str, Any]]  # as joblib.delayed makes it
-
-
-@dataclass(frozen=True)
-class CorpusEntry:
-    """One audio file of a corpus. id: unique. path: of the file. label, speaker, split: kept in the store."""
-
-    id: str
-    path: Path
-    label: str | None = None
-    speaker: str | None = None
-    split: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,45 +96,6 @@ def quantize_corpus(
     failures = [failure for index in range(len(starts)) for failure in _read_failures(shard_path(out, index))]
     _write_failures(out / FAILURES_FILE, failures)
     return CorpusResult(len(entries) - len(failures), failures)
-
-
-def read_manifest(csv_path: str | Path) -> list[CorpusEntry]:
-    """Read a UTF-8 CSV with a header: path[,id,label,speaker,split], further columns ignored.
-
-    Paths are relative to the folder of the CSV; a missing id is the path as written; empty cells are None.
-    Raises InputError: no such file, not UTF-8, no `path` column, an empty path, or no rows.
-    """
-    file = Path(csv_path)
-    if not file.is_file():
-        raise InputError(f"{file}: expected a CSV manifest, got no such file; check the path")
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file}: expected UTF-8 text, got other bytes ({error.reason}); save it as UTF-8"
-        ) from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "path" not in (reader.fieldnames or []):
-        columns = ", ".join(reader.fieldnames or []) or "nothing"
-        raise InputError(f"{file}: expected a header with a column path, got {columns}; add the header line")
-    entries = []
-    for row in reader:
-        if not row["path"]:
-            raise InputError(
-                f"{file}: expected a path in every row, got none in line {reader.line_num}; fill it in"
-            )
-        entries.append(
-            CorpusEntry(
-                id=row.get("id") or row["path"],
-                path=file.parent / row["path"],
-                label=row.get("label") or None,
-                speaker=row.get("speaker") or None,
-                split=row.get("split") or None,
-            )
-        )
-    if not entries:
-        raise InputError(f"{file}: expected rows below the header, got none; add at least one")
-    return entries
 
 
 def _claim(

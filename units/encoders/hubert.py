@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.utils import cached_file
+from transformers.utils import logging as hf_logging
 
 from units.errors import AudioError, InputError
 
@@ -133,15 +135,8 @@ class HubertEncoder:
 
 
 def _load_config(source: str | Path) -> PreTrainedConfig:
-    try:
+    with _loading(source):
         config = AutoConfig.from_pretrained(str(source))
-    except (OSError, ValueError) as error:  # transformers raises both for what is not there or not a model
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        raise InputError(
-            f"{source}: expected a HuBERT-family folder or hub name, got: {reason}; check it"
-        ) from error
     if config.model_type not in _FAMILY:
         raise InputError(
             f"{source}: expected a model of type {', '.join(_FAMILY)}, got {config.model_type!r}; choose another"
@@ -150,13 +145,13 @@ def _load_config(source: str | Path) -> PreTrainedConfig:
 
 
 def _load_model(source: str | Path, config: PreTrainedConfig, n_layers: int) -> Any:
-    """Load the first `n_layers` layers in float32, in evaluation mode, and simplify what inference need not do."""
+    """Load the first `n_layers` layers in float32 for inference, without what inference need not do."""
     config.num_hidden_layers = n_layers
     config.mask_time_prob = config.mask_feature_prob = (
-        0.0  # else a mask embedding is expected that not all have
+        0.0  # else a mask embedding is expected, which not all have
     )
     config.add_adapter = False
-    with _Quiet("transformers.modeling_utils"):  # layers left out are reported as unexpected weights
+    with _loading(source):
         model, info = AutoModel.from_pretrained(
             str(source), config=config, dtype=torch.float32, output_loading_info=True
         )
@@ -182,15 +177,26 @@ def _read_preprocessing(source: str | Path) -> dict[str, Any]:
     return json.loads(Path(file).read_text(encoding="utf-8")) if file is not None else {}
 
 
-class _Quiet:
-    """Raise one logger's threshold to errors inside a block."""
-
-    def __init__(self, logger: str) -> None:
-        self._logger = logging.getLogger(logger)
-
-    def __enter__(self) -> None:
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *exception: object) -> None:
-        self._logger.setLevel(self._level)
+@contextmanager
+def _loading(source: str | Path) -> Iterator[None]:
+    """Turn failures to load into InputError, and keep transformers from reporting the layers left out on purpose."""
+    verbosity, had_progress_bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        SafetensorError,
+    ) as error:  # what transformers raises for absent or damaged files
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        reason = str(error).strip().split("\n", maxsplit=1)[0]
+        raise InputError(
+            f"{source}: expected a HuBERT-family folder or hub name, got an error ({reason}); check the name"
+        ) from error
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if had_progress_bar:
+            hf_logging.enable_progress_bar()

@@ -1,0 +1,67 @@
+"""A block that fails leaves what was there before; one that ends well leaves the whole result."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from units.atomic import atomic_dir, atomic_path
+
+
+def test_file_appears_whole_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "result.tar.gz"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == target.parent and temporary.name.endswith("result.tar.gz")
+        temporary.write_bytes(b"all of it")
+        assert not target.exists()
+    assert target.read_bytes() == b"all of it"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failing_block_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "result.json"
+    target.write_text("old")
+    with pytest.raises(OSError, match="full"), atomic_path(target) as temporary:
+        temporary.write_text("ne")
+        raise OSError(errno.ENOSPC, "disk full")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_results_are_as_readable_as_other_files(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "plain_folder").mkdir()
+    with atomic_path(tmp_path / "file") as temporary:
+        temporary.touch()
+    with atomic_dir(tmp_path / "folder"):
+        pass
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "folder").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode
+
+
+def test_folder_appears_whole_at_the_end(tmp_path: Path) -> None:
+    target = tmp_path / "store"
+    with atomic_dir(target) as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "a").write_text("1")
+        assert not target.exists()
+    assert (target / "deep" / "a").read_text() == "1"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_failing_block_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_dir(tmp_path / "store") as temporary:
+        (temporary / "a").touch()
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(FileExistsError), atomic_dir(tmp_path / "store"):
+        pytest.fail("the block must not run")
+    with pytest.raises(FileExistsError), atomic_dir(tmp_path / "late"):
+        (tmp_path / "late").mkdir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["late", "store"]
