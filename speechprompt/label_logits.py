@@ -6,13 +6,16 @@ Shapes: N rows of the split, B rows of a batch, C labels.
 from __future__ import annotations
 
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from speechprompt.batch import BucketedBatches
 from speechprompt.prompted import PromptedLM
+
+if TYPE_CHECKING:  # prediction needs no accelerate: its import costs a second
+    from accelerate import Accelerator
 
 
 @torch.no_grad()

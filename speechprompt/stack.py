@@ -27,7 +27,6 @@ from speechprompt.lm.base import UnitLM
 from speechprompt.lm.gslm import GSLM
 from units.atomic import atomic_path
 from units.audio import read_audio
-from units.encoders.hubert import HubertEncoder
 from units.encoders.logmel import LogMelEncoder
 from units.errors import InputError
 from units.kmeans import load_codebook
@@ -132,6 +131,10 @@ class Stack:
     def _load_encoder(self) -> Encoder:
         if self.encoder["family"] == "logmel":
             return LogMelEncoder(**self.encoder.get("settings", {}))
+        from units.encoders.hubert import (
+            HubertEncoder,
+        )  # transformers takes seconds to import, and not all need it
+
         folder = self.encoder.get("folder")
         source = self.folder / folder if folder is not None else self.encoder["source"]
         return HubertEncoder(source, self.spec.layer, device=self.device, name=self.spec.encoder)

@@ -52,8 +52,11 @@ def train(
     trained = prompt_config or PromptConfig(kind=prompt, length=prompt_length, verbalizer=verbalizer)
     if seed is not None:
         config, trained = replace(config, seed=seed), replace(trained, seed=seed)
+    data_root = None if data is None else str(Path(data).resolve())
     if isinstance(task, str):
         task = get_task(task, data)
+    elif task.root is not None:
+        data_root = str(task.root.resolve())
     if not isinstance(stack, Stack):
         stack = load_stack(stack, device)
     speeds = config.speed_perturbation or (1.0,)
@@ -64,7 +67,7 @@ def train(
     )
     record = RunRecord(
         task=task.name,
-        data=None if task.root is None else str(task.root.resolve()),
+        data=data_root,
         labels=task.labels,
         stack=stack.source,
         spec=stack.spec,

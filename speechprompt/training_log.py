@@ -7,13 +7,15 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from units.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 LOG_FILE, TENSORBOARD_FOLDER = "log.csv", "tensorboard"
 COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "valid_loss", "valid_accuracy", "seconds")
@@ -46,9 +48,7 @@ class TrainingLog:
             disable=not (progress and write and console.is_terminal),
         )
         self._bar = self._progress.add_task("training", total=None)
-        self._writer = (
-            SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=first_step + 1) if write else None
-        )
+        self._writer = _tensorboard(folder, first_step) if write else None
 
     def __enter__(self) -> TrainingLog:
         self._progress.start()
@@ -82,6 +82,12 @@ class TrainingLog:
         for name, tag in _TAGS.items():
             self._writer.add_scalar(tag, row[name], int(row["step"]))
         self._writer.flush()
+
+
+def _tensorboard(folder: Path, first_step: int) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter  # imported where it is needed: it takes a second
+
+    return SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=first_step + 1)
 
 
 def read_log(folder: str | Path) -> list[dict[str, float]]:
