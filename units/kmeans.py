@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from torch import Tensor
 
 from units.atomic import atomic_path
@@ -45,6 +44,8 @@ def fit_codebook(
     Returns centroids (K, D) float32.
     Raises InputError: fewer than K frames, frames that are not finite, or an iterator with n_passes > 1.
     """
+    from sklearn.cluster import KMeans, MiniBatchKMeans  # here: quantizing need not wait for this import
+
     if n_passes > 1 and iter(batches) is batches:
         raise InputError(
             "batches: expected an iterable that can be read again for n_passes > 1, got an iterator"

@@ -12,7 +12,6 @@ import torch
 
 from units.encoders.logmel import LogMelEncoder
 from units.quantizer import CodebookQuantizer
-from units.types import UnitSpec
 
 # Not the published convolutions; strides multiply to 320 as there.
 SMALL = {
@@ -68,17 +67,8 @@ def waves() -> list[np.ndarray]:
     return made
 
 
-def logmel_quantizer(n_units: int = 12) -> CodebookQuantizer:
-    """A quantizer on log-mel features with a seeded random codebook; importable by worker processes."""
-    centroids = np.random.default_rng(0).normal(-8.0, 3.0, (n_units, 20)).astype(np.float32)
-    return CodebookQuantizer(LogMelEncoder(n_mels=20), centroids)
-
-
 @pytest.fixture
 def quantizer() -> CodebookQuantizer:
-    return logmel_quantizer()
-
-
-@pytest.fixture
-def spec() -> UnitSpec:
-    return UnitSpec(encoder="random", layer=2, n_units=10, frame_rate=50.0, codebook="0123456789ab")
+    """A quantizer on log-mel features with a random codebook."""
+    centroids = np.random.default_rng(0).normal(-8.0, 3.0, (12, 20)).astype(np.float32)
+    return CodebookQuantizer(LogMelEncoder(n_mels=20), centroids)
