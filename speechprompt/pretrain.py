@@ -26,6 +26,8 @@ from speechprompt.vocab import UnitVocab
 from units.atomic import atomic_path
 from units.errors import InputError
 
+LOG_COLUMNS = ["step", "epoch", "lr", "train_perplexity", "valid_perplexity", "seconds"]
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -91,6 +93,7 @@ class _Run:
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
         self.step, self.epoch, self.index = 0, 0, 0  # index: batches of the epoch done
         self.seconds, self.best = 0.0, math.inf
+        self.log: list[list[str]] = []  # in the checkpoint as well, so that a resumed log has no line twice
 
     @property
     def checkpoint(self) -> Path:
@@ -132,6 +135,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "counts": [self.step, self.epoch, self.index],
             "floats": [self.seconds, self.best],
+            "log": self.log,
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "config": _comparable(self.config),
@@ -154,6 +158,7 @@ class _Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.epoch, self.index = state["counts"]
         self.seconds, self.best = state["floats"]
+        self.log = state["log"]
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["cuda_rng"])
@@ -255,14 +260,17 @@ def _check(run: _Run, valid: Sequence[np.ndarray], losses: list[float], half: bo
     if not value >= run.best:  # also where there is no valid row and value is NaN
         run.best = value if not math.isnan(value) else math.inf
         run.lm.save(run.out, half=half)
-    log = run.out / "log.csv"
-    new = run.step <= run.config.check_every or not log.exists()
-    with log.open("w" if new else "a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", "epoch", "lr", "train_perplexity", "valid_perplexity", "seconds"])
-        train = math.exp(sum(losses) / len(losses)) if losses else math.nan
-        writer.writerow(
-            [run.step, run.epoch, f"{run.lr():.3g}", f"{train:.4f}", f"{value:.4f}", f"{run.seconds:.1f}"]
-        )
+    train = math.exp(sum(losses) / len(losses)) if losses else math.nan
+    run.log.append(
+        [
+            str(run.step),
+            str(run.epoch),
+            f"{run.lr():.3g}",
+            f"{train:.4f}",
+            f"{value:.4f}",
+            f"{run.seconds:.1f}",
+        ]
+    )
+    with atomic_path(run.out / "log.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([LOG_COLUMNS, *run.log])
     run.save()

@@ -16,7 +16,9 @@ from units.errors import InputError
 
 def test_the_published_dimensions_have_the_published_number_of_weights() -> None:
     with torch.device("meta"):
-        lm = GSLM(TransformerConfig(n_layers=12, d_model=1024, n_heads=16, d_ffn=4096), UnitVocab.from_n_units(100))
+        lm = GSLM(
+            TransformerConfig(n_layers=12, d_model=1024, n_heads=16, d_ffn=4096), UnitVocab.from_n_units(100)
+        )
     assert lm.n_parameters() == 151_263_232
 
 
@@ -96,7 +98,9 @@ def damage_config(folder: Path, **changes: object) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-@pytest.mark.parametrize("damage", ["missing", "no json", "family", "symbols", "layers", "weights", "no weights"])
+@pytest.mark.parametrize(
+    "damage", ["missing", "no json", "family", "symbols", "layers", "weights", "no weights"]
+)
 def test_a_folder_that_is_no_language_model_is_refused(damage: str, lm: GSLM, tmp_path: Path) -> None:
     folder = tmp_path / "lm"
     lm.save(folder)

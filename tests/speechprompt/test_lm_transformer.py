@@ -27,7 +27,9 @@ def random_prompt(lm: GSLM, length: int) -> tuple[Tensor, Tensor]:
     return torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
 
 
-def plain_forward(lm: GSLM, ids_BT: Tensor, prompt: tuple[Tensor, Tensor] | None, input_PD: Tensor | None) -> Tensor:
+def plain_forward(
+    lm: GSLM, ids_BT: Tensor, prompt: tuple[Tensor, Tensor] | None, input_PD: Tensor | None
+) -> Tensor:
     """The reference's semantics, one head and one query at a time.
 
     Prompt rows run through every layer, and where there is a deep prompt, the inputs of their key and value projections
@@ -91,7 +93,9 @@ def test_input_rows_run_through_the_network_like_tokens(lm: GSLM) -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("with_prefix", [False, True])
 @pytest.mark.parametrize("chunks", [[1] * 12, [7, 1, 1, 1, 1, 1], [3, 5, 4], [10, 2]])
-def test_decoding_with_a_cache_equals_the_full_forward(lm: GSLM, with_prefix: bool, chunks: list[int]) -> None:
+def test_decoding_with_a_cache_equals_the_full_forward(
+    lm: GSLM, with_prefix: bool, chunks: list[int]
+) -> None:
     ids_BT = random_ids(3, 12)
     prefix = lm.prefix(*random_prompt(lm, 5)) if with_prefix else None
     full_BTD = lm(lm.embed(ids_BT), prefix=prefix)
@@ -125,7 +129,9 @@ def test_padding_on_the_left_changes_nothing_with_the_mask_also_in_the_cache(lm:
     cache = lm.new_cache(1, 11, prefix=prefix)
     first = lm(lm.embed(padded_BT), cache=cache, key_padding_mask=padded_BT.eq(lm.vocab.pad))[:, 3:]
     rest = lm(lm.embed(row_BT[:, 6:], n_before_B=torch.tensor([6])), cache=cache)
-    torch.testing.assert_close(torch.cat([first, rest], dim=1), lm(lm.embed(row_BT), prefix=prefix), **TOLERANCE)
+    torch.testing.assert_close(
+        torch.cat([first, rest], dim=1), lm(lm.embed(row_BT), prefix=prefix), **TOLERANCE
+    )
 
 
 @torch.no_grad()
@@ -142,7 +148,8 @@ def test_reading_at_few_positions_gives_the_rows_of_the_full_forward(lm: GSLM, w
 def test_rows_may_have_prefixes_of_their_own(lm: GSLM) -> None:
     one, other = lm.prefix(*random_prompt(lm, 2)), lm.prefix(*(-side for side in random_prompt(lm, 2)))
     both = type(one)(
-        torch.cat([one.key_LBHPE, other.key_LBHPE], dim=1), torch.cat([one.value_LBHPE, other.value_LBHPE], dim=1)
+        torch.cat([one.key_LBHPE, other.key_LBHPE], dim=1),
+        torch.cat([one.value_LBHPE, other.value_LBHPE], dim=1),
     )
     x_BTD = lm.embed(random_ids(2, 5))
     expected = torch.cat([lm(x_BTD[:1], prefix=one), lm(x_BTD[1:], prefix=other)])
@@ -161,7 +168,9 @@ def test_bfloat16_stays_near_float32(lm: GSLM) -> None:
 @pytest.mark.parametrize("n_before", [0, 3, 40])
 def test_attention_without_a_mask_is_causal_at_the_end_of_the_keys(n_before: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(1, 2, n, 8, generator=generator) for n in (6, 6 + n_before, 6 + n_before))
+    query, key, value = (
+        torch.randn(1, 2, n, 8, generator=generator) for n in (6, 6 + n_before, 6 + n_before)
+    )
     allowed = torch.ones(6, 6 + n_before, dtype=torch.bool).tril(n_before)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
     torch.testing.assert_close(attend(query, key, value, None), expected)

@@ -12,7 +12,9 @@ from units.errors import InputError
 
 
 @given(st.permutations(range(12)), st.lists(st.integers(0, 11)))
-def test_decoding_undoes_encoding_whatever_the_order_of_the_dictionary(order: list[int], units: list[int]) -> None:
+def test_decoding_undoes_encoding_whatever_the_order_of_the_dictionary(
+    order: list[int], units: list[int]
+) -> None:
     vocab = UnitVocab([str(unit) for unit in order])
     ids = vocab.encode(units)
     assert vocab.decode(ids).tolist() == units

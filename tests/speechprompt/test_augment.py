@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from speechprompt.augment import UnitAugmentation
+from units.errors import InputError
+
+PROBABILITIES = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1), PROBABILITIES, PROBABILITIES, st.integers(0, 2**32))
+def test_rows_stay_rows_of_known_units(units: list[int], p_drop: float, p_replace: float, seed: int) -> None:
+    row = np.array(units)
+    varied = UnitAugmentation(p_drop, p_replace)(row, 10, np.random.default_rng(seed))
+    assert 1 <= len(varied) <= len(row)
+    assert varied.dtype == np.int64
+    assert ((varied >= 0) & (varied < 10)).all()
+    assert row.tolist() == units
+    if not (row[1:] == row[:-1]).any():
+        assert not (varied[1:] == varied[:-1]).any()
+
+
+def test_zero_probabilities_change_nothing() -> None:
+    row = np.array([1, 1, 2, 3])
+    assert UnitAugmentation()(row, 10, np.random.default_rng(0)).tolist() == row.tolist()
+
+
+def test_probabilities_are_those_asked_for() -> None:
+    row = np.arange(20_000) % 2 * 50 + np.arange(20_000) % 7
+    rng = np.random.default_rng(0)
+    kept = UnitAugmentation(p_drop=0.2)(np.concatenate([[0, 0], row]), 100, rng)  # repeats: nothing is merged
+    assert len(kept) == pytest.approx(0.8 * len(row), rel=0.02)
+    replaced = UnitAugmentation(p_replace=0.3)(np.concatenate([[0, 0], row]), 100, rng)[2:]
+    assert (replaced != row).mean() == pytest.approx(0.3 * 0.99, abs=0.02)
+
+
+@pytest.mark.parametrize(("p_drop", "p_replace"), [(-0.1, 0), (1, 0), (0, 1.1), (float("nan"), 0)])
+def test_impossible_probabilities_are_refused(p_drop: float, p_replace: float) -> None:
+    with pytest.raises(InputError):
+        UnitAugmentation(p_drop, p_replace)
