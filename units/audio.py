@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Wave:
     file = _existing(path)
     try:
         samples_NC, rate = soundfile.read(file, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which says no sample rate
         raise _not_audio(file, error) from error
     if len(samples_NC) == 0:
         raise AudioError(f"{file}: expected audio, got 0 samples; record it again or remove it from the list")
@@ -67,8 +68,10 @@ def write_audio(path: str | Path, wave: np.ndarray, sample_rate: int = SAMPLE_RA
             f"with {int((~np.isfinite(wave_N)).sum())} not finite; nothing was written"
         )
     subtype = "VORBIS" if container == "OGG" else "PCM_16"
+    encoded = io.BytesIO()  # written by Python: libsndfile would hide from the caller that a disk is full
+    soundfile.write(encoded, wave_N.clip(-1.0, 1.0), sample_rate, format=container, subtype=subtype)
     with atomic_path(file) as temporary:
-        soundfile.write(temporary, wave_N.clip(-1.0, 1.0), sample_rate, format=container, subtype=subtype)
+        temporary.write_bytes(encoded.getvalue())
 
 
 def audio_duration_s(path: str | Path) -> float:
@@ -76,7 +79,7 @@ def audio_duration_s(path: str | Path) -> float:
     file = _existing(path)
     try:
         return float(soundfile.info(file).duration)
-    except soundfile.LibsndfileError as error:
+    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: .raw, which says no sample rate
         raise _not_audio(file, error) from error
 
 
@@ -90,8 +93,9 @@ def _existing(path: str | Path) -> Path:
     return file
 
 
-def _not_audio(file: Path, error: soundfile.LibsndfileError) -> AudioError:
+def _not_audio(file: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "error_string", str(error)).rstrip(".")
     return AudioError(
         f"{file}: expected WAV, FLAC, OGG or MP3 audio, got something that libsndfile cannot read "
-        f"({error.error_string.rstrip('.')}); convert it to WAV"
+        f"({reason}); convert it to WAV"
     )

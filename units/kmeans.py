@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from units.atomic import atomic_path
@@ -98,7 +98,7 @@ def save_codebook(path: str | Path, centroids: np.ndarray, spec: UnitSpec) -> No
     _require_match(Path(path), centroids, spec)
     with atomic_path(path) as temporary:
         tensors = {"centroids": np.ascontiguousarray(centroids, dtype=np.float32)}
-        save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(spec.to_dict())})
+        temporary.write_bytes(save(tensors, metadata={_METADATA_KEY: json.dumps(spec.to_dict())}))
 
 
 def load_codebook(path: str | Path) -> tuple[np.ndarray, UnitSpec]:

@@ -31,11 +31,24 @@ SMALL = {
 @pytest.fixture(scope="session")
 def make_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Gives a function (family="hubert", dtype=float16, **config) -> folder with a saved random model."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model, WavLMConfig, WavLMModel
+    from transformers import (
+        HubertConfig,
+        HubertModel,
+        UniSpeechConfig,
+        UniSpeechModel,
+        UniSpeechSatConfig,
+        UniSpeechSatModel,
+        Wav2Vec2Config,
+        Wav2Vec2Model,
+        WavLMConfig,
+        WavLMModel,
+    )
 
     families = {
         "hubert": (HubertConfig, HubertModel),
         "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
+        "unispeech": (UniSpeechConfig, UniSpeechModel),
+        "unispeech-sat": (UniSpeechSatConfig, UniSpeechSatModel),
         "wavlm": (WavLMConfig, WavLMModel),
     }
 

@@ -52,14 +52,14 @@ def test_real_speech_is_read(shared_data: Path) -> None:
 
 
 def make_bad(folder: Path, kind: str) -> Path:
-    file = folder / f"{kind}.wav"
+    file = folder / (kind if "." in kind else f"{kind}.wav")
     nan = tone(0.5)
     nan[100] = np.nan
     infinite = tone(0.5)
     infinite[7] = np.inf
     if kind == "empty":
         file.touch()
-    elif kind == "text":
+    elif kind.startswith("text"):
         file.write_text("this is no audio\n" * 100)
     elif kind == "folder":
         file.mkdir()
@@ -80,6 +80,7 @@ def make_bad(folder: Path, kind: str) -> Path:
         ("nan", "got 1 NaN or infinite"),
         ("infinite", "got 1 NaN or infinite"),
         ("text", "libsndfile cannot read"),
+        ("text_named.raw", "libsndfile cannot read"),
     ],
 )
 def test_bad_audio_is_one_line_with_file_expectation_and_remedy(tmp_path: Path, kind: str, says: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModel
 
+from units.audio import read_audio
 from units.encoders.hubert import HubertEncoder
 from units.errors import AudioError, InputError
 from units.quantizer import CodebookQuantizer
@@ -24,6 +25,8 @@ KINDS = {
     "wav2vec 2.0": {"family": "wav2vec2"},
     "wav2vec 2.0, stable": {"family": "wav2vec2", "feat_extract_norm": "layer", "do_stable_layer_norm": True},
     "WavLM": {"family": "wavlm"},
+    "UniSpeech": {"family": "unispeech"},
+    "UniSpeech-SAT": {"family": "unispeech-sat"},
 }
 
 
@@ -76,6 +79,19 @@ def test_units_do_not_depend_on_the_batch(folder: Path, waves: list[np.ndarray])
             together = CodebookQuantizer(encoder, centroids_KD, max_batch_s=max_batch_s)(waves[::order])
             for sequence, expected in zip(together[::order], alone, strict=True):
                 np.testing.assert_array_equal(sequence.units, expected)
+
+
+def test_units_of_real_speech_do_not_depend_on_the_batch(hubert_folder: Path, shared_data: Path) -> None:
+    recordings = sorted((shared_data / "fsdd").rglob("*.flac"))[::90]
+    speech = [
+        read_audio(path)
+        for path in [*recordings, *sorted((shared_data / "librispeech_9").rglob("*.flac"))[:1]]
+    ]
+    encoder = HubertEncoder(hubert_folder, 2)
+    frames_FD = encoder.encode(speech[-1:])[0][0]
+    quantizer = CodebookQuantizer(encoder, frames_FD[::5][:100].numpy())
+    for wave, sequence in zip(speech, quantizer(speech), strict=True):
+        np.testing.assert_array_equal(quantizer([wave])[0].units, sequence.units)
 
 
 def test_plain_padding_would_change_the_features(hubert_folder: Path, waves: list[np.ndarray]) -> None:
