@@ -15,7 +15,7 @@ quickstart: venv
 
 # Two workers, one thread each: more threads than cores would make the tests slower.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 # The hooks are run too where git is at hand, so that they stay in working order.
 lint: venv

@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# One worker runs them all: the wheel is then built once.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 PACKAGES = ("units", "vocoder", "tasks", "speechprompt")
 OWN_SUFFIXES = {".py", ".typed", ".safetensors", ".json", ".flac", ".csv", ".html", ".txt"}
 
