@@ -150,7 +150,7 @@ class StftLoss(nn.Module):
             magnitude = magnitude_spectrogram(wave_BS, window, hop_length)
             target = magnitude_spectrogram(target_BS, window, hop_length)
             convergence = torch.linalg.vector_norm(target - magnitude) / torch.linalg.vector_norm(target)
-            # floored: below -60 dB of full scale a difference cannot be heard, yet would dominate the logarithm
+            # floored at about -90 dB of full scale: what nobody hears would else dominate the logarithm
             log_distance = F.l1_loss(magnitude.clamp(min=1e-2).log(), target.clamp(min=1e-2).log())
             total = total + convergence + log_distance
         return total / len(self.hop_lengths)

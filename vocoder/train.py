@@ -218,9 +218,10 @@ class VocoderTrainer:
 
     def inference_generator(self) -> UnitHiFiGAN:
         """Give the averaged generator with plain weights, in evaluation mode, apart from the one in training."""
-        generator = UnitHiFiGAN(self.config).to(self.device).eval()
+        with torch.random.fork_rng(devices=[]):  # when one looks at the model must not change what it becomes
+            generator = UnitHiFiGAN(self.config)
         generator.load_state_dict(folded_state_dict(self.average))
-        return generator
+        return generator.to(self.device).eval()
 
     def state_dict(self) -> dict[str, object]:
         """Everything that `load_state_dict` needs to continue exactly, random state included."""
@@ -295,7 +296,8 @@ def train_vocoder(
     Args:
         config: the generator's sizes.
         examples: training utterances.
-        out_dir: gets config.json and model.safetensors (a `UnitVocoder` folder), log.csv, and resume.pt until the end.
+        out_dir: gets config.json and model.safetensors (a `UnitVocoder` folder), log.csv, and resume.pt (of no use
+            once all steps are done).
         training: how to train.
         spec: inventory of the units.
         speakers: names of the speaker table's rows; empty for a single voice.
