@@ -35,6 +35,7 @@ from units.errors import InputError
 from units.types import UnitSpec
 
 PROMPT_FILE, RECORD_FILE, STATE_FILE = "prompt.safetensors", "run.json", "resume/state.pt"
+_METADATA_KEY = "speechprompt"
 _OUTCOMES = ("status", "metrics", "versions")  # fields that do not decide whether two runs are the same
 
 
@@ -159,7 +160,10 @@ def record_metrics(folder: str | Path, split: str, metrics: Mapping[str, Any]) -
 
 def save_prompt(folder: str | Path, tensors: Mapping[str, Tensor], record: RunRecord) -> None:
     """Write the trained tensors, alone, with the UnitSpec and the LM's fingerprint in the file's metadata."""
-    metadata = {"spec": json.dumps(record.spec.to_dict()), "lm_fingerprint": record.lm_fingerprint}
+    about = {"spec": record.spec.to_dict(), "lm_fingerprint": record.lm_fingerprint}
+    metadata = {
+        _METADATA_KEY: json.dumps(about)
+    }  # one key: safetensors writes several in an order that changes
     # Serialised in memory first: safetensors' own writer would report a full disk as something else than OSError.
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata)
     with atomic_path(Path(folder) / PROMPT_FILE) as temporary:
@@ -173,7 +177,8 @@ def load_prompt(folder: str | Path, lm_fingerprint: str) -> dict[str, Tensor]:
         raise RunError(f"{file}: expected a trained prompt, got none; let the training end its first epoch")
     try:
         with safe_open(file, framework="pt") as content:
-            made_for = (content.metadata() or {}).get("lm_fingerprint", "none")
+            about = json.loads((content.metadata() or {}).get(_METADATA_KEY, "{}"))
+            made_for = about.get("lm_fingerprint", "none")
             if made_for != lm_fingerprint:
                 raise RunError(
                     f"{file}: expected a prompt for the language model {lm_fingerprint[:12]}, got one trained for "

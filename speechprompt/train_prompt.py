@@ -161,7 +161,7 @@ class _Training:
             progress = (counters.epoch + counters.batch / n_steps) / config.max_epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = config.learning_rate(counters.step, progress)
-            torch.manual_seed(_step_seed(config.seed, counters.step, rank))
+            _seed_step(self.device, (config.seed, counters.step, rank))
             batch = batch.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 logits_BN = self.model(batch)
@@ -249,6 +249,8 @@ def _augmentation(config: TrainConfig) -> UnitAugmentation | None:
     return None
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of one step's dropout on one process."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> 1)
+def _seed_step(device: torch.device, place: tuple[int, int, int]) -> None:
+    """Seed the dropout of one step by (seed, step, process)."""
+    seed = int(np.random.SeedSequence(place).generate_state(1, np.uint64)[0] >> 1)
+    # On the CPU only its own generator: torch.manual_seed would queue a call, with its trace, for a GPU never used.
+    torch.default_generator.manual_seed(seed) if device.type == "cpu" else torch.manual_seed(seed)

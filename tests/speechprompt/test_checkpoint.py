@@ -145,7 +145,7 @@ def test_a_prompt_file_carries_its_spec(tmp_path: Path, record: RunRecord) -> No
 
     save_prompt(tmp_path, {"separator": torch.zeros(4)}, record)
     with safe_open(tmp_path / PROMPT_FILE, framework="pt") as content:
-        assert UnitSpec.from_dict(json.loads(content.metadata()["spec"])) == SPEC
+        assert UnitSpec.from_dict(json.loads(content.metadata()["speechprompt"])["spec"]) == SPEC
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tensor", b"\x00" * 100])
