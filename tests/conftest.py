@@ -88,7 +88,6 @@ def build_tiny_stack(folder: Path) -> Path:
             conv_dim=(16, 16, 16, 16),
             conv_kernel=(20, 8, 8, 2),
             conv_stride=(10, 4, 4, 2),
-            num_feat_extract_layers=4,
             feat_extract_norm="group",
             num_conv_pos_embeddings=16,
             num_conv_pos_embedding_groups=4,
