@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from speechprompt.vocab import UnitVocab
 from units.errors import InputError
 
 
@@ -42,3 +43,15 @@ class UnitAugmentation:
         if deduplicated and len(varied):
             varied = varied[np.concatenate([[True], varied[1:] != varied[:-1]])]
         return varied.astype(np.int64)
+
+
+def augment_row(
+    row: np.ndarray, vocab: UnitVocab, augmentation: UnitAugmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Vary the units of a token row; the special tokens at its ends stay."""
+    special = row == vocab.eos
+    first, last = int(special[0]), len(row) - int(special[-1])
+    if first >= last:
+        return row
+    units = augmentation(vocab.decode(row[first:last]), vocab.n_units, rng)
+    return np.concatenate([row[:first], vocab.encode(units), row[last:]])

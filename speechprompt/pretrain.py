@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from speechprompt.augment import UnitAugmentation
+from speechprompt.augment import UnitAugmentation, augment_row
 from speechprompt.batch import shuffled_plan
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
@@ -240,18 +240,6 @@ def pretrain_lm(
         perplexity(best, valid, config.batch_tokens),
         unigram_perplexity(sequences, valid, vocab, transformer.max_positions),
     )
-
-
-def augment_row(
-    row: np.ndarray, vocab: UnitVocab, augmentation: UnitAugmentation, rng: np.random.Generator
-) -> np.ndarray:
-    """Vary the units of a token row; the special tokens at its ends stay."""
-    special = row == vocab.eos
-    first, last = int(special[0]), len(row) - int(special[-1])
-    if first >= last:
-        return row
-    units = augmentation(vocab.decode(row[first:last]), vocab.n_units, rng)
-    return np.concatenate([row[:first], vocab.encode(units), row[last:]])
 
 
 def _check(run: _Run, valid: Sequence[np.ndarray], losses: list[float], half: bool) -> None:

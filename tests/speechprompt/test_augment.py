@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechprompt.augment import UnitAugmentation
+from speechprompt.augment import UnitAugmentation, augment_row
+from speechprompt.vocab import UnitVocab
 from units.errors import InputError
 
 PROBABILITIES = st.floats(0, 1, exclude_max=True)
@@ -41,3 +42,24 @@ def test_probabilities_are_those_asked_for() -> None:
 def test_impossible_probabilities_are_refused(p_drop: float, p_replace: float) -> None:
     with pytest.raises(InputError):
         UnitAugmentation(p_drop, p_replace)
+
+
+def test_augmentation_keeps_the_specials_at_the_ends_of_a_row() -> None:
+    augmentation = UnitAugmentation(p_drop=0.5, p_replace=0.5)
+    for seed in range(20):
+        row = augment_row(
+            np.array([2, 4, 5, 6, 7, 2]),
+            UnitVocab.from_n_units(10),
+            augmentation,
+            np.random.default_rng(seed),
+        )
+        assert row[0] == row[-1] == 2
+        assert 3 <= len(row) <= 6
+        assert (row[1:-1] >= 4).all()
+        piece = augment_row(
+            np.array([4, 5, 6]), UnitVocab.from_n_units(10), augmentation, np.random.default_rng(seed)
+        )
+        assert (piece >= 4).all()
+    assert augment_row(
+        np.array([2, 2]), UnitVocab.from_n_units(10), augmentation, np.random.default_rng(0)
+    ).tolist() == [2, 2]

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from speechprompt import pretrain
-from speechprompt.augment import UnitAugmentation
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.perplexity import perplexity
-from speechprompt.pretrain import PretrainConfig, augment_row, pretrain_lm
+from speechprompt.pretrain import PretrainConfig, pretrain_lm
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
 
@@ -122,15 +121,3 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="got none"):
         pretrain_lm(TINY, VOCAB, [], tmp_path / "lm", CONFIG)
     assert not (tmp_path / "lm").exists()
-
-
-def test_augmentation_keeps_the_specials_at_the_ends_of_a_row() -> None:
-    augmentation = UnitAugmentation(p_drop=0.5, p_replace=0.5)
-    for seed in range(20):
-        row = augment_row(np.array([2, 4, 5, 6, 7, 2]), VOCAB, augmentation, np.random.default_rng(seed))
-        assert row[0] == row[-1] == 2
-        assert 3 <= len(row) <= 6
-        assert (row[1:-1] >= 4).all()
-        piece = augment_row(np.array([4, 5, 6]), VOCAB, augmentation, np.random.default_rng(seed))
-        assert (piece >= 4).all()
-    assert augment_row(np.array([2, 2]), VOCAB, augmentation, np.random.default_rng(0)).tolist() == [2, 2]
