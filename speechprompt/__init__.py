@@ -3,7 +3,10 @@
     import speechprompt as sp
 
     stack = sp.load_stack("mini")
-    task = sp.get_task("spoken_digits")
+    run = sp.train("spoken_digits", stack, "runs/digits")
+    print(sp.evaluate(run, "test")["accuracy"], sp.predict(run, "clip.wav"))
+    more = sp.continue_speech(stack, "sentence.wav", seed_s=2.0, length_s=4.0)
+    sp.write_audio("continued.wav", more.wave, more.sample_rate)
 
 Names are imported when first used: `import speechprompt` alone costs nothing.
 """
@@ -25,11 +28,17 @@ _HOME = {
     "Stack": "speechprompt.stack",
     "load_stack": "speechprompt.stack",
     "stack_names": "speechprompt.stack",
+    "PromptConfig": "speechprompt.prompted",
     "TrainConfig": "speechprompt.train_config",
+    "Run": "speechprompt.run",
+    "load_run": "speechprompt.run",
+    "train": "speechprompt.training",
+    "Prediction": "speechprompt.evaluation",
+    "evaluate": "speechprompt.evaluation",
+    "predict": "speechprompt.evaluation",
     "SamplingConfig": "speechprompt.decode",
     "Continuation": "speechprompt.generate.continuation",
     "continue_speech": "speechprompt.generate.continuation",
-    "quickstart": "speechprompt.quickstart",
 }
 
 __version__ = "0.1.0"

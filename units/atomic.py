@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_PREFIX = ".tmp-"  # of names that a kill may leave behind
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -21,20 +23,18 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises: whatever the block raises, after the temporary file has been removed; OSError (a full disk, say).
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix=f"-{target.name[-100:]}")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.chmod(
-            0o666 & ~_umask()
-        )  # mkstemp makes private files; a result should be as readable as any other
-        temporary.replace(target)
-        _sync(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _beside(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_PREFIX, suffix=f"-{target.name[-100:]}")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a result should be readable
+            temporary.replace(target)
+            _sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -46,19 +46,38 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     _require_free(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".tmp-", suffix=f"-{target.name[-100:]}"))
+    with _beside(target):
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=_PREFIX, suffix=f"-{target.name[-100:]}"))
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            _require_free(target)
+            temporary.chmod(0o777 & ~_umask())
+            temporary.rename(target)
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[None]:
+    """Make the parent folder; on an error, remove what was made and let an OSError name the result, not a temporary."""
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-        _require_free(target)
-        temporary.chmod(0o777 & ~_umask())
-        temporary.rename(target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for folder in made:
+            with suppress(OSError):  # something else lies in it by now
+                folder.rmdir()
+        if isinstance(error, OSError) and (
+            error.filename is None
+            or any(part.startswith(_PREFIX) for part in Path(str(error.filename)).parts)
+        ):
+            error.filename, error.filename2 = str(target), None
+        raise
 
 
 def _require_free(target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -19,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _name, _verb in {
+_VERBS: dict[str, Callable[..., None]] = {
     "quickstart": quickstart,
     "quantize": quantize,
     "train": train,
@@ -27,7 +28,8 @@ for _name, _verb in {
     "predict": predict,
     "resynthesize": resynthesize,
     "continue": continue_,
-}.items():
+}
+for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)
 
 

@@ -7,9 +7,36 @@ from typing import Annotated
 
 import typer
 
+
+def checked_device(name: str) -> str:
+    """Pass the name of a device that is there. Raises InputError otherwise."""
+    if name == "cpu":
+        return name
+    import torch
+
+    from units.errors import InputError
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch that was built without it
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"--device: expected cpu or a device that is there, got {name!r} ({reason}); use cpu"
+        ) from None
+    return name
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-StackName = Annotated[str, typer.Option("--stack", help="Name of a bundled stack, or a stack's folder.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Equal seeds give equal results.")]
+StackName = Annotated[
+    str, typer.Option("--stack", metavar="NAME", help="Name of a bundled stack, or a stack's folder.")
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal results.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="NAME", callback=checked_device, help="Where to compute: cpu, cuda, cuda:1, mps."
+    ),
+]
 AudioFile = Annotated[Path, typer.Argument(metavar="AUDIO", help="WAV, FLAC, OGG or MP3, any rate.")]
 AudioFiles = Annotated[
     list[Path], typer.Argument(metavar="AUDIO...", help="WAV, FLAC, OGG or MP3, any rate.")

@@ -21,6 +21,7 @@ from units.types import UnitSequence, Wave
 from vocoder.base import UnitVocoder
 
 DEFAULT_SAMPLING = SamplingConfig(temperature=0.7)
+_NEVER = 1e9  # a repetition penalty that no unit survives
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,24 +90,31 @@ def continue_units(
 ) -> UnitSequence:
     """Add units to `seed` until their predicted durations reach `length_s`; the last is cut to meet it.
 
-    seed: deduplicated, with durations, which it keeps. A unit that follows itself is left out, as in training data.
+    seed: deduplicated, with durations, which it keeps. No unit follows itself, as in training data: it cannot
+    be drawn, or, where `sampling` has a repetition penalty of its own, it is left out.
     Returns seed and new units with durations. Raises InputError as `continue_speech`.
     """
     n_wanted = max(1, round(length_s * seed.spec.frame_rate))
     n_free = lm.max_positions - len(seed)
     config = replace(sampling, max_units=max(1, min(2 * n_wanted, n_free)), min_units=0, allow_end=False)
+    if sampling.repetition_penalty == 1:
+        config = replace(config, repetition_penalty=_NEVER, repetition_window=1)
     units = seed.units.tolist()
     for [unit] in stream(lm, [seed.units], config):
         if units and unit == units[-1]:
             continue
         units.append(int(unit))
-        new_frames = predicted_frames(vocoder, np.array(units))[len(seed) :]
-        excess = int(new_frames.sum()) - n_wanted
-        if excess >= 0:
-            new_frames[-1] -= excess
-            durations = seed.durations if seed.durations is not None else np.ones(len(seed), dtype=np.int64)
+        frames = predicted_frames(vocoder, np.array(units))[len(seed) :]
+        ends = frames.cumsum()
+        if ends[-1] >= n_wanted:
+            n_new = int(np.searchsorted(ends, n_wanted)) + 1  # a later unit can lengthen those before it
+            frames[n_new - 1] -= ends[n_new - 1] - n_wanted
+            given = seed.durations if seed.durations is not None else np.ones(len(seed), dtype=np.int64)
             return replace(
-                seed, units=np.array(units), durations=np.concatenate([durations, new_frames]), f0_hz=None
+                seed,
+                units=np.array(units[: len(seed) + n_new]),
+                durations=np.concatenate([given, frames[:n_new]]),
+                f0_hz=None,
             )
     raise InputError(
         f"length_s: expected new speech for which {config.max_units} more units suffice, got {length_s:g} s; "

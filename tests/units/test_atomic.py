@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,22 @@ def test_an_existing_folder_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError), atomic_dir(tmp_path / "late"):
         (tmp_path / "late").mkdir()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["late", "store"]
+
+
+def test_a_full_disk_is_told_by_the_name_of_the_result(tmp_path: Path) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = tmp_path / "new" / "folder"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError) as caught:
+        patch.setattr(os, "fsync", full)
+        with atomic_dir(target) as folder, atomic_path(folder / "deep" / "file.txt") as file:
+            file.write_text("some")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(target))
+    assert list(tmp_path.iterdir()) == []  # nor the folder that was made on the way
+
+
+def test_errors_about_other_files_keep_their_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "file.txt"):
+        (tmp_path / "missing").read_text()
+    assert caught.value.filename == str(tmp_path / "missing")
