@@ -36,7 +36,8 @@ from units.types import UnitSpec
 
 PROMPT_FILE, RECORD_FILE, STATE_FILE = "prompt.safetensors", "run.json", "resume/state.pt"
 _METADATA_KEY = "speechprompt"
-_OUTCOMES = ("status", "metrics", "versions")  # fields that do not decide whether two runs are the same
+# Fields that do not decide whether two runs are the same: they follow from the others.
+_OUTCOMES = ("status", "metrics", "versions", "trainable_parameters", "frozen_parameters")
 
 
 class RunExistsError(InputError):
