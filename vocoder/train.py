@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from units.errors import InputError
 from units.types import UnitSpec
 from vocoder.base import UnitVocoder
 from vocoder.config import HiFiGANConfig
@@ -138,6 +139,7 @@ class VocoderTrainer:
         sampler: where batches come from.
         unit_loss: optional loss that holds the generated wave to its units.
         device: where to train.
+        initial: generator (plain weights, same sizes) whose weights to start from; None for fresh ones.
     """
 
     def __init__(
@@ -147,11 +149,14 @@ class VocoderTrainer:
         sampler: SegmentSampler,
         unit_loss: UnitLoss | None = None,
         device: str | torch.device = "cpu",
+        initial: UnitHiFiGAN | None = None,
     ) -> None:
         torch.manual_seed(training.seed)
         self.config, self.training, self.sampler, self.unit_loss = config, training, sampler, unit_loss
         self.device = torch.device(device)
         self.generator = UnitHiFiGAN(config).to(self.device)
+        if initial is not None:
+            self.generator.load_state_dict(initial.state_dict())
         add_weight_norm(self.generator)
         self.discriminator = WaveDiscriminator(
             training.periods, training.n_scales, training.discriminator_width
@@ -286,6 +291,7 @@ def train_vocoder(
     speakers: Sequence[str] = (),
     valid_examples: Sequence[VocoderExample] = (),
     unit_loss: UnitLoss | None = None,
+    initial: UnitVocoder | None = None,
     device: str | torch.device = "cpu",
     on_log: Callable[[dict[str, float]], None] | None = None,
 ) -> VocoderTrainingResult:
@@ -302,7 +308,9 @@ def train_vocoder(
         spec: inventory of the units.
         speakers: names of the speaker table's rows; empty for a single voice.
         valid_examples: held-out utterances, synthesized whole at each validation.
-        unit_loss: optional loss of generated waves against their units, weighted by `training.unit_weight`.
+        unit_loss: optional loss of generated waves against their units, weighted by `training.unit_weight`
+            (`vocoder.unit_loss`).
+        initial: a vocoder of these sizes whose weights to start from (to go on with other losses, say).
         device: where to train.
         on_log: called with every row of the log.
 
@@ -317,7 +325,12 @@ def train_vocoder(
     sampler = SegmentSampler(
         examples, config.hop_length, training.segment_frames, training.speaker_power, training.seed
     )
-    trainer = VocoderTrainer(config, training, sampler, unit_loss, device)
+    if initial is not None and initial.generator.config != config:
+        raise InputError(
+            "vocoder training: expected an initial vocoder of the same sizes, got another; use its config"
+        )
+    start = None if initial is None else initial.generator
+    trainer = VocoderTrainer(config, training, sampler, unit_loss, device, start)
     vocoder = UnitVocoder(trainer.inference_generator(), spec, speakers, device=device)
     setting = {"config": config, "training": training, "spec": spec}
     step, resumed = read_state(out_dir, setting)

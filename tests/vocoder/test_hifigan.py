@@ -24,14 +24,8 @@ TINY = HiFiGANConfig(
 
 
 def make(config: HiFiGANConfig = TINY) -> UnitHiFiGAN:
-    """Random weights speak in a whisper: louder embeddings, so that differences show."""
     torch.manual_seed(0)
-    generator = UnitHiFiGAN(config).eval()
-    with torch.no_grad():
-        for module in generator.modules():
-            if isinstance(module, torch.nn.Embedding):
-                module.weight.mul_(100)
-    return generator
+    return UnitHiFiGAN(config).eval()
 
 
 def units_and_speaker(n_frames: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,13 +81,22 @@ def test_hop_samples_per_frame_within_full_scale() -> None:
 
 
 @torch.inference_mode()
+def test_a_fresh_generator_is_quiet_but_lets_the_units_through() -> None:
+    config = HiFiGANConfig(upsample_initial_channel=128)
+    wave_BS = make(config)(torch.arange(100).unsqueeze(0))
+    rms = wave_BS.square().mean().sqrt()
+    assert 0.003 < rms < 0.3
+    assert wave_BS.std() > 0.5 * rms  # a wave, not an offset
+
+
+@torch.inference_mode()
 def test_rows_do_not_mix_and_the_speaker_is_heard() -> None:
     generator = make()
     units_BT, speaker_B = units_and_speaker()
     wave_BS = generator(units_BT, speaker_B)
     torch.testing.assert_close(generator(units_BT[1:], speaker_B[1:]), wave_BS[1:], atol=1e-5, rtol=0)
     other_BS = generator(units_BT[:1], torch.tensor([1]))
-    assert (other_BS - wave_BS[:1]).abs().max() > 1e-4
+    assert (other_BS - wave_BS[:1]).abs().max() > 1e-3
 
 
 @torch.inference_mode()

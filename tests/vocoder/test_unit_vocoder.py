@@ -31,11 +31,7 @@ def make(
     config: HiFiGANConfig = CONFIG, speakers: tuple[str, ...] = ("anna", "bert"), **options: int
 ) -> UnitVocoder:
     torch.manual_seed(0)
-    generator = UnitHiFiGAN(config)
-    with torch.no_grad():  # random weights speak in a whisper: louder embeddings, so that differences show
-        for table in (generator.dict, generator.spkr):
-            table.weight.mul_(300)
-    return UnitVocoder(generator, SPEC, speakers, **options)
+    return UnitVocoder(UnitHiFiGAN(config), SPEC, speakers, **options)
 
 
 def sequence(n_units: int = 30, seed: int = 0) -> UnitSequence:
@@ -111,7 +107,7 @@ def test_units_of_another_codebook_are_refused() -> None:
         make()(UnitSequence(np.array([1, 2]), other))
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.0), (torch.float16, 0.02)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.0), (torch.float16, 1e-3)])
 def test_saved_and_loaded_it_speaks_the_same(tmp_path: Path, dtype: torch.dtype, tolerance: float) -> None:
     vocoder, units = make(), sequence()
     vocoder.save(tmp_path / "vocoder", dtype=dtype)

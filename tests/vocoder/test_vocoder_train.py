@@ -11,7 +11,7 @@ import torch
 from units.audio import read_audio
 from units.encoders.logmel import LogMelEncoder
 from units.errors import InputError
-from units.kmeans import assign, codebook_id, fit_codebook
+from units.kmeans import assign, codebook_id
 from units.types import UnitSpec
 from vocoder.base import UnitVocoder
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
@@ -217,6 +217,16 @@ def test_a_unit_loss_is_asked_about_the_generated_waves_and_obeyed() -> None:
     assert losses[-1] < losses[0]
 
 
+def test_training_can_start_from_a_vocoder(undisturbed: Path, tmp_path: Path) -> None:
+    initial = UnitVocoder.load(undisturbed)
+    still = dataclasses.replace(TRAINING, lr=0.0, steps=1, ema_decay=0.0)
+    train(tmp_path, still, initial=initial)
+    torch.testing.assert_close(weights(tmp_path), weights(undisturbed), atol=1e-6, rtol=1e-5)
+    other = dataclasses.replace(CONFIG, resblock_kernel_sizes=(5,))
+    with pytest.raises(InputError, match="same sizes"):
+        train_vocoder(other, tones(), tmp_path / "b", TRAINING, spec=SPEC, speakers=SPEAKERS, initial=initial)
+
+
 def test_learning_rates_warm_up_and_fall() -> None:
     training = VocoderTraining(steps=100, warmup_steps=10, final_lr_ratio=0.1)
     ratios = [training.lr_ratio(step) for step in range(101)]
@@ -233,7 +243,7 @@ def test_real_speech_is_learned(digits_sample: Path, tmp_path: Path) -> None:
     waves = [read_audio(path) for path in paths]
     encoder = LogMelEncoder(20)
     features = [encoder.encode([wave])[0][0] for wave in waves]
-    centroids_KD = fit_codebook([frames.numpy() for frames in features], 20)
+    centroids_KD = torch.cat(features)[::8][:20].numpy()
     units = [assign(frames, torch.from_numpy(centroids_KD)).numpy() for frames in features]
     examples = [VocoderExample(wave, ids[: len(wave) // 320]) for wave, ids in zip(waves, units, strict=True)]
     spec = UnitSpec("logmel", 0, 20, 50.0, codebook_id(centroids_KD))
