@@ -59,6 +59,7 @@ else
 fi
 rm -f "$stamp"
 # setuptools is pinned like everything else, so the build is not isolated; its remark on editable installs is dropped.
-"$venv/bin/python" -m pip install --quiet -c constraints.txt pip setuptools
-PYTHONWARNINGS=ignore "$venv/bin/python" -m pip install --quiet --no-build-isolation -c constraints.txt -e '.[dev]'
+# --no-compile: Python compiles what is used when it is used, a small part of all.
+"$venv/bin/python" -m pip install --quiet --no-compile -c constraints.txt pip setuptools
+PYTHONWARNINGS=ignore "$venv/bin/python" -m pip install --quiet --no-compile --no-build-isolation -c constraints.txt -e '.[dev]'
 printf '%s\n%s\n' "$place" "$pins" >"$stamp"
