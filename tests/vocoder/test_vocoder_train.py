@@ -16,7 +16,8 @@ from units.types import UnitSpec
 from vocoder.base import UnitVocoder
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
 from vocoder.segments import SegmentSampler, VocoderExample
-from vocoder.train import VocoderTrainer, VocoderTraining, train_vocoder
+from vocoder.train import VocoderTraining, train_vocoder
+from vocoder.trainer import VocoderTrainer
 
 SPEC = UnitSpec("tones", 0, 6, 50.0, "0123456789ab")
 CONFIG = HiFiGANConfig(
@@ -145,6 +146,14 @@ def test_a_finished_run_is_not_done_again(undisturbed: Path) -> None:
 def test_another_setting_in_the_same_folder_is_refused(undisturbed: Path) -> None:
     with pytest.raises(InputError, match=r"resume\.pt.*training\.lr"):
         train(undisturbed, dataclasses.replace(TRAINING, lr=3e-3))
+
+
+@pytest.mark.parametrize(("unit", "speaker"), [(6, 0), (-1, 0), (0, 2)])
+def test_ids_outside_the_tables_are_refused(tmp_path: Path, unit: int, speaker: int) -> None:
+    stranger = VocoderExample(np.zeros(640, dtype=np.float32), np.array([0, unit]), speaker)
+    with pytest.raises(InputError, match="example 4"):
+        train_vocoder(CONFIG, [*tones(), stranger], tmp_path, TRAINING, spec=SPEC, speakers=SPEAKERS)
+    assert not list(tmp_path.iterdir())
 
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, bool]:
