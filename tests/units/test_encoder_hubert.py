@@ -203,3 +203,16 @@ def test_too_short_a_wave_is_the_users_error(hubert_folder: Path, waves: list[np
         encoder.encode([waves[0], np.zeros(80, np.float32)])
     with pytest.raises(AudioError):
         encoder.encode([])
+
+
+def test_features_equal_encode_and_let_gradients_through(folder: Path, waves: list[np.ndarray]) -> None:
+    encoder = HubertEncoder(folder)
+    n_samples = min(len(wave) for wave in waves)
+    cut = [wave[:n_samples] for wave in waves[:3]]
+    encoded_BFD, _ = encoder.encode(cut)
+    wave_BN = torch.from_numpy(np.stack(cut)).requires_grad_()
+    features_BFD = encoder.features(wave_BN)
+    torch.testing.assert_close(features_BFD.detach(), encoded_BFD, atol=1e-5, rtol=1e-5)
+    features_BFD.square().mean().backward()
+    assert wave_BN.grad is not None
+    assert (wave_BN.grad != 0).any(dim=1).all()

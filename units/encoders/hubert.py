@@ -103,7 +103,8 @@ class HubertEncoder:
                 f"the shortest of {shortest_s * 1000:.1f} ms; use longer audio"
             )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            x_BFD = pad_sequence([self._convolve(wave) for wave in waves], batch_first=True)
+            waves_N = (torch.as_tensor(wave, dtype=torch.float32, device=self.device) for wave in waves)
+            x_BFD = pad_sequence([self._convolve(wave_N[None])[0] for wave_N in waves_N], batch_first=True)
             if self._one_by_one:
                 rows = zip(x_BFD, counts_B.tolist(), strict=True)
                 h_BFD = pad_sequence(
@@ -113,16 +114,24 @@ class HubertEncoder:
                 h_BFD = self._transform(x_BFD, counts_B)
         return h_BFD.float(), counts_B
 
-    def _convolve(self, wave: np.ndarray) -> Tensor:
-        """One wave (n_samples,) through convolutions and projection: (F, D)."""
-        wave_N = torch.as_tensor(wave, dtype=torch.float32, device=self.device)
+    def features(self, wave_BN: Tensor) -> Tensor:
+        """Features (B, F, D) of waves of one length, (B, N) float32 on `device`; gradients flow back to the waves.
+
+        For losses on generated audio; without them `encode` is the cheaper way, and takes unequal lengths.
+        """
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self._transform(self._convolve(wave_BN)).float()
+
+    def _convolve(self, wave_BN: Tensor) -> Tensor:
+        """Waves of one length through convolutions and projection: (B, F, D)."""
         if self.normalize:
-            wave_N = (wave_N - wave_N.mean()) / torch.sqrt(wave_N.var(correction=0) + 1e-7)
-        x_1CF = self._model.feature_extractor(wave_N[None])
-        projected = self._model.feature_projection(x_1CF.transpose(1, 2))
+            variance_B1 = wave_BN.var(dim=1, correction=0, keepdim=True)
+            wave_BN = (wave_BN - wave_BN.mean(dim=1, keepdim=True)) / torch.sqrt(variance_B1 + 1e-7)
+        x_BCF = self._model.feature_extractor(wave_BN)
+        projected = self._model.feature_projection(x_BCF.transpose(1, 2))
         # wav2vec 2.0 and WavLM also return the unprojected features
-        x_1FD = projected[0] if isinstance(projected, tuple) else projected
-        return x_1FD[0].float()
+        x_BFD = projected[0] if isinstance(projected, tuple) else projected
+        return x_BFD.float()
 
     def _transform(self, x_BFD: Tensor, counts_B: Tensor | None = None) -> Tensor:
         """Run the padded batch through the layers; padding is zero before and after. No counts: nothing is padding."""

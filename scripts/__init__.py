@@ -1,0 +1,1 @@
+"""Recipes and benchmarks: they import every package, nobody imports them."""

@@ -1,0 +1,103 @@
+"""Does resynthesis keep the message? Unit error rate of held-out sentences, and a prompt's accuracy on digits.
+
+    python -m scripts.measure_resynthesis --data ../shared/data --run RUN --json
+
+`--data` holds read_sentences_141 (its last 21 sentences are held out from the mini stack) and RUN is a prompt
+trained on `spoken_digits`, as quickstart leaves it in DIR/run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from torchmetrics.functional.text import word_error_rate
+
+from scripts.mini.corpus import held_out_sentences
+from speechprompt.evaluation import probabilities
+from speechprompt.run import Run, load_run
+from speechprompt.stack import Stack, load_stack
+from tasks.registry import get_task
+from units.types import UnitSequence
+
+
+def spell(sequences: Sequence[UnitSequence]) -> list[str]:
+    """Deduplicated units as words, so that a word error rate is a unit error rate."""
+    return [" ".join(map(str, sequence.deduplicate().units)) for sequence in sequences]
+
+
+def said_again(stack: Stack, sequences: Sequence[UnitSequence], speaker: str | None) -> list[UnitSequence]:
+    """Units of the vocoder's rendering of each sequence, with its own durations."""
+    return stack.quantize([stack.vocoder(sequence, speaker) for sequence in sequences])
+
+
+def unit_error_rate(
+    stack: Stack, paths: Sequence[Path], speaker: str | None, seed: int = 0
+) -> dict[str, Any]:
+    """Edits per unit between the originals' units and their resynthesis', 95% interval over sentences.
+
+    Beside it what chance gives: each resynthesis against the next sentence's units.
+    """
+    original = stack.quantize(list(paths))
+    references, hypotheses = spell(original), spell(said_again(stack, original, speaker))
+    per_sentence = np.asarray(
+        [float(word_error_rate(h, r)) for h, r in zip(hypotheses, references, strict=True)]
+    )
+    weights = np.asarray([len(reference.split()) for reference in references])
+    draws = np.random.default_rng(seed).integers(len(paths), size=(1000, len(paths)))
+    rates = (per_sentence * weights)[draws].sum(1) / weights[draws].sum(1)
+    frames = np.concatenate([sequence.expand().units for sequence in original])
+    return {
+        "unit_error_rate": float(word_error_rate(hypotheses, references)),
+        "interval_95": [float(bound) for bound in np.quantile(rates, [0.025, 0.975])],
+        "chance": float(word_error_rate(hypotheses[1:] + hypotheses[:1], references)),
+        "n_sentences": len(paths),
+        "n_frames": len(frames),
+    }
+
+
+def digits_kept(run: Run, speaker: str | None) -> dict[str, float]:
+    """Accuracy of one prompt on the digits' test clips and on their resynthesis, and the ratio."""
+    utterances = get_task(
+        run.record.task, None if run.record.data is None else Path(run.record.data)
+    ).utterances("test")
+    original = run.stack.quantize([utterance.path for utterance in utterances if utterance.path is not None])
+    targets = np.asarray([run.record.labels.index(utterance.target) for utterance in utterances])
+    accuracies = []
+    for sequences in (original, said_again(run.stack, original, speaker)):
+        scores = probabilities(run, [sequence.units for sequence in sequences])
+        accuracies.append(float((scores.argmax(1).numpy() == targets).mean()))
+    return {"original": accuracies[0], "resynthesized": accuracies[1], "ratio": accuracies[1] / accuracies[0]}
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder with read_sentences_141.")],
+    run: Annotated[Path | None, typer.Option(help="A run trained on spoken_digits.")] = None,
+    stack: Annotated[str, typer.Option(help="Name or folder of the stack, without a run.")] = "mini",
+    speaker: Annotated[
+        str | None, typer.Option(help="Voice of the vocoder; its first one by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Print how much of the message resynthesis keeps."""
+    opened = None if run is None else load_run(run)
+    figures: dict[str, Any] = {
+        "read_sentences": unit_error_rate(
+            load_stack(stack) if opened is None else opened.stack, held_out_sentences(data), speaker
+        )
+    }
+    if opened is not None:
+        figures["digits"] = digits_kept(opened, speaker)
+    if as_json:
+        print(json.dumps(figures))
+    else:
+        for name, values in figures.items():
+            print(name, values)
+
+
+if __name__ == "__main__":
+    typer.run(main)

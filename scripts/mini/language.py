@@ -1,0 +1,99 @@
+"""The mini unit LM: its rows (deduplicated units of the corpus, real speech also at other speeds) and its training."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+from rich.progress import track
+
+from scripts.mini.clustering import first_hours
+from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus
+from speechprompt.lm.transformer import TransformerConfig
+from speechprompt.pretrain import PretrainConfig, PretrainResult, pretrain_lm
+from speechprompt.vocab import UnitVocab
+from units.audio import read_audio
+from units.quantizer import CodebookQuantizer
+
+TRANSFORMER = TransformerConfig(n_layers=6, d_model=256, n_heads=4, d_ffn=1024, dropout=0.1)
+PRETRAINING = PretrainConfig(
+    steps=1200,
+    batch_tokens=4096,
+    lr=2e-3,
+    warmup_steps=100,
+    check_every=100,
+    bf16=True,
+    p_drop=0.03,
+    p_replace=0.02,
+)
+MAX_HOURS = 6.0  # of each source
+SPEEDS = (0.85, 0.92, 1.08, 1.17)  # other rates and vocal tracts, for sources with few speakers
+REPEATED_SOURCES = ("arabic_sc", "fsdd", "read_sentences", "librispeech_9")
+
+
+@dataclass(frozen=True)
+class UnitSequences:
+    """rows: deduplicated units that the LM is trained on; valid: held-out rows."""
+
+    rows: list[np.ndarray]
+    valid: list[np.ndarray]
+
+
+def _quantize(quantizer: CodebookQuantizer, waves: list[np.ndarray]) -> list[np.ndarray]:
+    return [sequence.units for sequence in quantizer(waves)]
+
+
+def _collapse(frames: np.ndarray) -> np.ndarray:
+    return frames[np.concatenate([[True], frames[1:] != frames[:-1]])]
+
+
+def _keep(path: Path, sequences: list[np.ndarray]) -> list[np.ndarray]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lengths = np.asarray([len(sequence) for sequence in sequences])
+    np.savez(path, units=np.concatenate(sequences).astype(np.int16), lengths=lengths)
+    return sequences
+
+
+def _read(path: Path) -> list[np.ndarray]:
+    kept = np.load(path)
+    return np.split(kept["units"].astype(np.int64), np.cumsum(kept["lengths"])[:-1])
+
+
+def _corpus_units(
+    corpus: PackedCorpus, quantizer: CodebookQuantizer, clips: np.ndarray, speed: float
+) -> list[np.ndarray]:
+    """Frame-level units of ``clips`` in their order, heard at ``speed`` times their rate."""
+    found: dict[int, np.ndarray] = {}
+    batches = list(corpus.batches(clips, max_batch_s=120.0))
+    for batch in track(batches, description=f"quantizing, speed {speed}"):
+        waves = [corpus.wave(int(clip)) for clip in batch]
+        if speed != 1.0:
+            waves = [soxr.resample(wave, speed * SAMPLE_RATE, SAMPLE_RATE, quality="QQ") for wave in waves]
+        found.update(zip(batch.tolist(), _quantize(quantizer, waves), strict=True))
+    return [found[int(clip)] for clip in clips]
+
+
+def unit_sequences(
+    corpus: PackedCorpus, quantizer: CodebookQuantizer, folder: Path, held_out: Path
+) -> UnitSequences:
+    """Quantize the corpus once, its real speech at four more speeds, and the held-out spoken lines."""
+    everything = first_hours(corpus, MAX_HOURS)
+    repeated = np.flatnonzero(np.isin(np.asarray(corpus.sources), REPEATED_SOURCES))
+    rows: list[np.ndarray] = []
+    for speed in (1.0, *SPEEDS):
+        path = folder / f"speed_{speed}.npz"
+        clips = everything if speed == 1.0 else repeated
+        units = _read(path) if path.exists() else _keep(path, _corpus_units(corpus, quantizer, clips, speed))
+        rows += [_collapse(sequence) for sequence in units]
+    with (held_out / "manifest.csv").open(encoding="utf-8", newline="") as file:
+        waves = [read_audio(held_out / row["path"]) for row in csv.DictReader(file)]
+    return UnitSequences(rows, [_collapse(units) for units in _quantize(quantizer, waves)])
+
+
+def train_language_model(sequences: UnitSequences, out: Path) -> PretrainResult:
+    """Train the shipped LM; continues where a killed run stopped."""
+    vocab = UnitVocab.from_n_units(100)
+    return pretrain_lm(TRANSFORMER, vocab, sequences.rows, out, PRETRAINING, valid=sequences.valid, half=True)

@@ -1,0 +1,138 @@
+"""Speech for pretraining, spoken by flite and espeak-ng from public-domain text.
+
+Both synthesizers are Debian packages; their output carries no licence of theirs. Every line gets one
+voice, one speaking rate and one pitch, drawn from its own seed, so that any subset can be made again.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import soundfile
+import soxr
+from rich.progress import track
+
+SAMPLE_RATE = 16_000
+HELD_OUT_EVERY = 50  # every 50th line of a text is never spoken into the training set
+
+FLITE_VOICES = ("rms", "slt", "awb", "kal16")
+ESPEAK_ENGLISH = tuple(
+    f"{accent}+{variant}"
+    for accent in ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
+    for variant in (
+        "m1",
+        "m3",
+        "m7",
+        "f2",
+        "f4",
+        "f5",
+        "klatt",
+        "klatt4",
+        "Andy",
+        "Alicia",
+        "Michael",
+        "steph",
+    )
+)
+# English spelling read by other languages' rules: sounds that English lacks (trills, front rounded
+# vowels, uvulars, pure vowels), for units that are to serve other languages.
+ESPEAK_OTHER = tuple(
+    f"{language}+{variant}"
+    for language in ("es", "it", "de", "tr", "fi", "sw", "pl", "cs", "hu", "id", "nl", "pt")
+    for variant in ("m3", "f2", "klatt", "f4")
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of text with the voice that is to speak it."""
+
+    id: str
+    text: str
+    engine: str
+    voice: str
+
+
+def read_lines(text_dir: Path, *, held_out: bool) -> list[tuple[str, str]]:
+    """Lines of every ``*.txt`` as (id, text); only the held-out ones, or all the others."""
+    lines = []
+    for path in sorted(text_dir.glob("*.txt")):
+        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
+            if ((number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1) == held_out) and text.strip():
+                lines.append((f"{path.stem}_{number:05d}", text.strip()))
+    return lines
+
+
+def cast_voices(lines: Sequence[tuple[str, str]], n_lines: int, seed: int) -> list[Line]:
+    """Choose ``n_lines`` at random: 50% flite, 35% espeak-ng English, 15% espeak-ng other languages."""
+    rng = random.Random(seed)
+    chosen = rng.sample(list(lines), min(n_lines, len(lines)))
+    cast = []
+    for id_, text in chosen:
+        draw = rng.random()
+        if draw < 0.5:
+            cast.append(Line(id_, text, "flite", rng.choice(FLITE_VOICES)))
+        else:
+            voices = ESPEAK_ENGLISH if draw < 0.85 else ESPEAK_OTHER
+            cast.append(Line(id_, text, "espeak-ng", rng.choice(voices)))
+    return cast
+
+
+def _command(line: Line, wav: Path) -> list[str]:
+    rng = random.Random(line.id)
+    if line.engine == "flite":
+        stretch = f"duration_stretch={rng.uniform(0.8, 1.2):.3f}"
+        command = ["flite", "-voice", line.voice, "--setf", stretch]
+        if line.voice in ("rms", "kal16"):  # the other voices carry their own pitch contour
+            command += ["--setf", f"int_f0_target_mean={rng.uniform(80, 160):.0f}"]
+        return [*command, "-t", line.text + " ", "-o", str(wav)]
+    pitch, rate = rng.randint(15, 85), rng.randint(120, 200)
+    return ["espeak-ng", "-v", line.voice, "-p", str(pitch), "-s", str(rate), "-w", str(wav), "--", line.text]
+
+
+def speak(line: Line, out_dir: Path) -> tuple[str, str, str, float]:
+    """Speak one line into ``out_dir/ID.flac`` (16 kHz); returns its row of the manifest."""
+    path = out_dir / f"{line.id}.flac"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
+            wav, flac = Path(scratch) / "a.wav", Path(scratch) / "a.flac"
+            subprocess.run(_command(line, wav), check=True, capture_output=True, timeout=120)
+            samples, rate = soundfile.read(wav, dtype="float32")
+            peak = max(float(abs(samples).max()), 1e-4)
+            soundfile.write(flac, soxr.resample(samples, rate, SAMPLE_RATE) * (0.5 / peak), SAMPLE_RATE)
+            flac.replace(path)
+    return path.name, line.voice, line.text, soundfile.info(path).duration
+
+
+def synthesize(text_dir: Path, out_dir: Path, n_lines: int, *, seed: int = 0, held_out: bool = False) -> Path:
+    """Speak ``n_lines`` lines; resumes where a killed run stopped.
+
+    Returns:
+        Path of ``manifest.csv`` (path, speaker, text, duration_s).
+
+    Raises:
+        FileNotFoundError: flite or espeak-ng is not installed.
+    """
+    for program in ("flite", "espeak-ng"):
+        if shutil.which(program) is None:
+            raise FileNotFoundError(f"{program} is not installed: apt-get install {program}")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    cast = cast_voices(read_lines(text_dir, held_out=held_out), n_lines, seed)
+    jobs = (joblib.delayed(speak)(line, out_dir) for line in cast)
+    rows = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
+    manifest = out_dir / "manifest.csv"
+    scratch = manifest.with_suffix(".tmp")
+    with scratch.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "speaker", "text", "duration_s"])
+        writer.writerows(track(rows, total=len(cast), description="speaking"))
+    scratch.replace(manifest)
+    return manifest

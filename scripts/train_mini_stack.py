@@ -1,0 +1,191 @@
+"""Train the embedded stack `mini` from speech to a stack folder: one command, resumable stage by stage.
+
+    python -m scripts.train_mini_stack --data ../shared/data --build build/mini --out speechprompt/assets/mini
+
+Every stage leaves its result in the build folder and is skipped when it is there; a stage that is killed
+continues from its last checkpoint. Needs flite and espeak-ng (Debian packages). About three hours on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from scripts.mini.clustering import fit_clusters, label_corpus, layer_features, mfcc_features
+from scripts.mini.corpus import PackedCorpus, pack, training_clips
+from scripts.mini.hubert_pretraining import HubertSettings, pretrain_hubert
+from scripts.mini.language import train_language_model, unit_sequences
+from scripts.mini.layer_choice import judge_layer
+from scripts.mini.synthesis import synthesize
+from scripts.mini.voice import BEGINNING, TRAINING, train_voice
+from speechprompt.stack import write_stack_json
+from units.encoders.hubert import HubertEncoder
+from units.kmeans import load_codebook, save_codebook
+from units.quantizer import CodebookQuantizer
+from vocoder.base import UnitVocoder
+
+NAME = "mini-hubert"
+N_UNITS = 100
+FIRST = HubertSettings(steps=1200, n_targets=100)
+SECOND = HubertSettings(steps=2000, n_targets=200, seed=1)
+MAX_HOURS = 6.0  # of each source that the second iteration is trained on
+FIRST_LAYER = 6  # of the first iteration, clustered into the targets of the second
+VOICE_LAYER = 8  # of the first iteration: its units begin the vocoder
+LAYERS = (4, 5, 6, 7)  # of the second iteration, tried for the units
+N_LINES = 8000
+N_HELD_OUT_LINES = 120
+
+console = Console()
+
+
+class Stages:
+    """The build folder: what each stage reads and leaves behind."""
+
+    def __init__(self, data: Path, build: Path) -> None:
+        self.data, self.build = data, build
+        self.times: dict[str, float] = {}
+
+    def timed(self, name: str) -> _Timer:
+        """Announce a stage, and note how long it took."""
+        return _Timer(self, name)
+
+    def corpus(self) -> PackedCorpus:
+        """Speak the text and pack it with the real speech."""
+        with self.timed("speech"):
+            synthesize(self.data / "text", self.build / "speech", N_LINES)
+            synthesize(self.data / "text", self.build / "speech_heldout", N_HELD_OUT_LINES, held_out=True)
+            return pack(training_clips(self.data, self.build / "speech"), self.build / "packed")
+
+    def encoder(self, corpus: PackedCorpus) -> Path:
+        """Two iterations of HuBERT."""
+        with self.timed("hubert, first iteration"):
+            path = self.build / "mfcc100.npz"
+            centroids = None if path.exists() else fit_clusters(corpus, mfcc_features, FIRST.n_targets, FIRST)
+            targets = label_corpus(corpus, mfcc_features, centroids, path)
+            first = pretrain_hubert(corpus, targets, FIRST, self.build / "it1")
+        with self.timed("hubert, second iteration"):
+            path = self.build / "layer.npz"
+            features = layer_features(HubertEncoder(first, FIRST_LAYER, name="first", dtype=torch.bfloat16))
+            centroids = None if path.exists() else fit_clusters(corpus, features, SECOND.n_targets, SECOND)
+            targets = label_corpus(corpus, features, centroids, path, MAX_HOURS)
+            return pretrain_hubert(corpus, targets, SECOND, self.build / "it2", start_from=first)
+
+    def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:
+        """The layer whose units say most about words, and its codebook."""
+        path = self.build / "codebook.safetensors"
+        with self.timed("layer and codebook"):
+            if not path.exists():
+                figures = [
+                    judge_layer(folder, layer, N_UNITS, corpus, SECOND, self.data / "arabic_sc")
+                    for layer in LAYERS
+                ]
+                rows = [(f.layer, f.accuracy, f.units_per_s) for f in figures]
+                (self.build / "layers.json").write_text(json.dumps(rows))
+                best = max(figures, key=lambda f: f.accuracy)
+                quantizer = CodebookQuantizer(HubertEncoder(folder, best.layer, name=NAME), best.centroids)
+                save_codebook(path, best.centroids, quantizer.spec)
+            centroids, spec = load_codebook(path)
+            return CodebookQuantizer(HubertEncoder(folder, spec.layer, name=NAME), centroids)
+
+    def vocoder(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> UnitVocoder:
+        """First spectral losses on the first iteration's units, then all losses on the final ones.
+
+        The first part needs no second iteration, so it can run beside it; all but the unit table carries over.
+        """
+        with self.timed("vocoder, first iteration's units"):
+            path = self.build / "codebook_it1.safetensors"
+            encoder = HubertEncoder(
+                self.build / "it1" / "encoder", VOICE_LAYER, name="first", dtype=torch.bfloat16
+            )
+            if not path.exists():
+                centroids = fit_clusters(corpus, layer_features(encoder), N_UNITS, FIRST)
+                save_codebook(path, centroids, CodebookQuantizer(encoder, centroids).spec)
+            first = CodebookQuantizer(encoder, load_codebook(path)[0])
+            begun = train_voice(corpus, first, self.build / "voice_it1", self.data, BEGINNING)
+        with self.timed("vocoder"):
+            spoken = train_voice(corpus, quantizer, self.build / "voice", self.data, TRAINING, begun.vocoder)
+        return spoken.vocoder
+
+
+class _Timer:
+    """Says what runs, and keeps how long it took."""
+
+    def __init__(self, stages: Stages, name: str) -> None:
+        self.stages, self.name = stages, name
+
+    def __enter__(self) -> None:
+        console.rule(self.name)
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.stages.times[self.name] = time.monotonic() - self.began
+        log = self.stages.build / "times.jsonl"
+        with log.open("a") as file:
+            file.write(
+                json.dumps({"stage": self.name, "seconds": round(self.stages.times[self.name])}) + "\n"
+            )
+
+
+def save_half_encoder(folder: Path, layer: int, out: Path) -> None:
+    """The encoder's layers up to ``layer``, in float16, as a transformers folder."""
+    from transformers import HubertModel
+
+    model = HubertModel.from_pretrained(folder)
+    model.encoder.layers = model.encoder.layers[:layer]
+    model.config.num_hidden_layers = layer
+    model.half().save_pretrained(out)
+
+
+def main(
+    data: Annotated[
+        Path, typer.Option(help="Folder with fsdd, arabic_sc, librispeech_9, read_sentences_141, text.")
+    ],
+    build: Annotated[Path, typer.Option(help="Where stages leave their results.")] = Path("build/mini"),
+    out: Annotated[Path, typer.Option(help="Stack folder to write.")] = Path("speechprompt/assets/mini"),
+) -> None:
+    """Train encoder, codebook, unit LM and vocoder, and put them together."""
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    build.mkdir(parents=True, exist_ok=True)
+    stages = Stages(data, build)
+    corpus = stages.corpus()
+    folder = stages.encoder(corpus)
+    quantizer = stages.quantizer(corpus, folder)
+    with stages.timed("unit language model"):
+        sequences = unit_sequences(corpus, quantizer, build / "units", held_out=build / "speech_heldout")
+        language = train_language_model(sequences, build / "lm")
+        console.print(f"perplexity {language.perplexity:.2f}, unigram {language.unigram_perplexity:.2f}")
+    vocoder = stages.vocoder(corpus, quantizer)
+    scratch = build / "stack"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    vocoder.save(scratch / "vocoder", torch.float16)
+    save_half_encoder(folder, quantizer.spec.layer, scratch / "encoder")
+    shutil.copy(build / "codebook.safetensors", scratch)
+    (scratch / "lm").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(build / "lm" / name, scratch / "lm")
+    write_stack_json(
+        scratch,
+        name="mini",
+        spec=quantizer.spec,
+        encoder={"family": "hubert", "folder": "encoder", "layer": quantizer.spec.layer},
+        lm={"family": "gslm", "folder": "lm"},
+        vocoder={"folder": "vocoder"},
+    )
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(scratch, out)
+    megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
+    console.print(
+        f"{out}: {megabytes:.1f} MB; minutes: { {k: round(v / 60, 1) for k, v in stages.times.items()} }"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
