@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from speechprompt.augment import UnitAugmentation
@@ -97,8 +97,7 @@ class _Training:
         self.prompted, self.config, self.folder = prompted, config, folder
         self.record = read_record(folder)
         # Own autocast and placement: accelerate fixes both for the life of the process, at its first use.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[unused])
+        self.accelerator = Accelerator(mixed_precision="no")
         if self.accelerator.num_processes > 1:
             prompted.to(self.accelerator.device)
         self.device = prompted.lm.device

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 
 from speechprompt.batch import LabelledUnits
 from speechprompt.checkpoint import RunRecord, begin_run, read_record, require_free
@@ -18,6 +20,8 @@ from speechprompt.train_config import TrainConfig
 from speechprompt.train_prompt import train_prompt
 from tasks.base import Task
 from tasks.registry import get_task
+
+_LONGEST_QUANTIZATION = timedelta(days=2)  # that the other processes wait for
 
 
 def train(
@@ -59,9 +63,11 @@ def train(
         data_root = str(task.root.resolve())
     if not isinstance(stack, Stack):
         stack = load_stack(stack, device)
+    processes = PartialState(cpu=stack.device == "cpu", timeout=_LONGEST_QUANTIZATION)
     speeds = config.speed_perturbation or (1.0,)
-    train_rows = labelled_units(task, "train", stack, speeds=speeds, progress=progress)
-    valid_rows = labelled_units(task, "valid", stack, progress=progress)
+    with processes.main_process_first():  # the others then find the units in the cache
+        train_rows = labelled_units(task, "train", stack, speeds=speeds, progress=progress)
+        valid_rows = labelled_units(task, "valid", stack, progress=progress)
     prompted = build_prompted(
         stack.lm, len(task.labels), trained, unit_counts=_unit_counts(train_rows, stack.spec.n_units)
     )
@@ -77,7 +83,8 @@ def train(
         trainable_parameters=prompted.n_trainable,
         frozen_parameters=prompted.n_frozen,
     )
-    begin_run(out, record)
+    with processes.main_process_first():  # the others then find the run begun
+        begin_run(out, record)
     train_prompt(prompted, train_rows, valid_rows, config, out, progress=progress)
     return Run(Path(out), read_record(out), stack, prompted)
 
