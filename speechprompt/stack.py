@@ -137,7 +137,9 @@ class Stack:
 
         folder = self.encoder.get("folder")
         source = self.folder / folder if folder is not None else self.encoder["source"]
-        return HubertEncoder(source, self.spec.layer, device=self.device, name=self.spec.encoder)
+        return HubertEncoder(
+            source, self.encoder.get("layer", self.spec.layer), device=self.device, name=self.spec.encoder
+        )
 
 
 def stack_names() -> list[str]:

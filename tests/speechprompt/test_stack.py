@@ -136,6 +136,12 @@ def test_an_encoder_of_another_width_or_name_is_refused(folder: Path) -> None:
         load_stack(folder).quantizer  # noqa: B018 (loading is what is tested)
 
 
+def test_an_encoder_cut_at_another_layer_is_refused(folder: Path) -> None:
+    rewrite(folder / "stack.json", encoder={"family": "hubert", "folder": "encoder", "layer": 1})
+    with pytest.raises(UnitSpecMismatch, match="layer 2 against 1"):
+        load_stack(folder).quantizer  # noqa: B018
+
+
 def test_a_language_model_of_other_units_is_refused(folder: Path) -> None:
     from speechprompt.lm.gslm import GSLM
     from speechprompt.lm.transformer import TransformerConfig
