@@ -67,14 +67,12 @@ class Stages:
         """Two iterations of HuBERT."""
         with self.timed("hubert, first iteration"):
             path = self.build / "mfcc100.npz"
-            centroids = None if path.exists() else fit_clusters(corpus, mfcc_features, FIRST.n_targets, FIRST)
-            targets = label_corpus(corpus, mfcc_features, centroids, path)
+            targets = label_corpus(corpus, mfcc_features, path, FIRST)
             first = pretrain_hubert(corpus, targets, FIRST, self.build / "it1")
         with self.timed("hubert, second iteration"):
             path = self.build / "layer.npz"
             features = layer_features(HubertEncoder(first, FIRST_LAYER, name="first", dtype=torch.bfloat16))
-            centroids = None if path.exists() else fit_clusters(corpus, features, SECOND.n_targets, SECOND)
-            targets = label_corpus(corpus, features, centroids, path, MAX_HOURS)
+            targets = label_corpus(corpus, features, path, SECOND, MAX_HOURS)
             return pretrain_hubert(corpus, targets, SECOND, self.build / "it2", start_from=first)
 
     def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:

@@ -72,9 +72,13 @@ def fit_clusters(
 
 
 def label_corpus(
-    corpus: PackedCorpus, features: Features, centroids: np.ndarray, path: Path, max_hours: float = math.inf
+    corpus: PackedCorpus,
+    features: Features,
+    path: Path,
+    settings: HubertSettings,
+    max_hours: float = math.inf,
 ) -> Targets:
-    """Cluster of every 20 ms, kept in `path` (npz) and read from there the next time.
+    """Fit `settings.n_targets` clusters and label every 20 ms, kept in `path` (npz) and read from there the next time.
 
     At most `max_hours` of each source are labelled, -1 stands for the rest: labelling by an encoder costs about as
     much as training on the same audio once.
@@ -84,7 +88,7 @@ def label_corpus(
     if path.exists():
         return Targets(np.load(path)["labels"], starts)
     labels = np.full(starts[-1], -1, dtype=np.int16)
-    table = torch.from_numpy(centroids)
+    table = torch.from_numpy(fit_clusters(corpus, features, settings.n_targets, settings))
     clips = first_hours(corpus, max_hours)
     for clip, values in track(features(corpus, clips), total=len(clips), description="labelling"):
         found = assign(torch.from_numpy(values), table).numpy()

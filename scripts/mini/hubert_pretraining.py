@@ -65,7 +65,6 @@ def hubert_config(settings: HubertSettings) -> HubertConfig:
         conv_dim=(64, 128, 256, 256),
         conv_kernel=(20, 8, 8, 2),
         conv_stride=(10, 4, 4, 2),
-        num_feat_extract_layers=4,
         feat_extract_norm="group",
         do_stable_layer_norm=True,
         num_conv_pos_embeddings=64,
@@ -147,7 +146,7 @@ class CropSampler:
 
 
 def mask_spans(
-    shape: tuple[int, int], generator: torch.Generator, start: float = 0.08, span: int = 10
+    shape: tuple[int, ...], generator: torch.Generator, start: float = 0.08, span: int = 10
 ) -> Tensor:
     """(B, T) bool: spans of ``span`` frames begin at each frame with probability ``start``."""
     begins = torch.rand(shape, generator=generator) < start
