@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from speechprompt.augment import UnitAugmentation
 from units.errors import InputError
 
 
@@ -98,6 +99,13 @@ class TrainConfig:
                 f"training settings: expected known names, got {', '.join(unknown)}; remove them"
             )
         return cls(**content)
+
+    @property
+    def augmentation(self) -> UnitAugmentation | None:
+        """How training rows are varied, None for not at all."""
+        if self.unit_dropout or self.unit_replacement:
+            return UnitAugmentation(self.unit_dropout, self.unit_replacement)
+        return None
 
     def learning_rate(self, step: int, progress: float) -> float:
         """Learning rate of one optimizer step.

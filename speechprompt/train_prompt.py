@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from speechprompt.augment import UnitAugmentation
 from speechprompt.batch import BucketedBatches, LabelledUnits
 from speechprompt.checkpoint import (
     RunError,
@@ -116,7 +115,7 @@ class _Training:
             max_positions=longest,
             seed=config.seed,
             max_rows=config.batch_rows,
-            augmentation=_augmentation(config),
+            augmentation=config.augmentation,
         )
         self.valid_batches = BucketedBatches(valid_rows, vocab, batch_tokens=budget, max_positions=longest)
         self.valid_labels_N = torch.tensor([row.label for row in valid_rows])
@@ -240,12 +239,6 @@ class _Training:
             parameter.copy_(value)
         self.epoch_ends = [[value.to(self.device) for value in end] for end in state["epoch_ends"]]
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def _augmentation(config: TrainConfig) -> UnitAugmentation | None:
-    if config.unit_dropout or config.unit_replacement:
-        return UnitAugmentation(config.unit_dropout, config.unit_replacement)
-    return None
 
 
 def _seed_step(device: torch.device, place: tuple[int, int, int]) -> None:
