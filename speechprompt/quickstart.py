@@ -196,7 +196,12 @@ def _replacing(out: Path) -> Iterator[Path]:
         )
     with tempfile.TemporaryDirectory(dir=out.resolve().parent, prefix=".tmp-") as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
-        with atomic_dir(new) as folder:
-            yield folder
+        try:
+            with atomic_dir(new) as folder:
+                yield folder
+        except OSError as error:  # a full disk, say: tell it by the name that the user gave
+            if error.filename == str(new):
+                error.filename = str(out)
+            raise
         out.resolve().rename(old)
         new.rename(out.resolve())

@@ -72,11 +72,10 @@ def _beside(target: Path) -> Iterator[None]:
         for folder in made:
             with suppress(OSError):  # something else lies in it by now
                 folder.rmdir()
-        if isinstance(error, OSError) and (
-            error.filename is None
-            or any(part.startswith(_PREFIX) for part in Path(str(error.filename)).parts)
-        ):
-            error.filename, error.filename2 = str(target), None
+        if isinstance(error, OSError) and error.errno is not None:
+            named = Path(str(error.filename)).parts if error.filename is not None else (_PREFIX,)
+            if any(part.startswith(_PREFIX) for part in named):
+                error.filename = str(target)
         raise
 
 

@@ -1,10 +1,15 @@
-"""A small language model of random weights: what the tests of prompts, decoding and training steer."""
+"""What several tests steer: a small language model of random weights, two spoken words, and a run trained on them."""
 
 from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
+from speechprompt.cli import run as run_command_line
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.vocab import UnitVocab
@@ -25,3 +30,30 @@ def random_lm(seed: int = 0, *, n_layers: int = 3, n_units: int = 20, dropout: f
 @pytest.fixture
 def lm() -> GSLM:
     return random_lm()
+
+
+@pytest.fixture(scope="session")
+def two_words(digits_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a task as a user would have it: train.csv, test.csv, and recordings of two words."""
+    folder = tmp_path_factory.mktemp("two_words")
+    for split, n_clips in (("train", 12), ("test", 4)):
+        with (digits_sample / f"{split}.csv").open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as lines:
+            table = csv.writer(lines)
+            table.writerow(["path", "label"])
+            for digit, word in (("1", "واحد"), ("6", "six")):
+                chosen = [row["path"] for row in rows if row["label"] == digit][:n_clips]
+                for path in chosen:
+                    shutil.copy(digits_sample / path, folder / Path(path).name)
+                    table.writerow((Path(path).name, word))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def word_run(two_words: Path, tiny_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run on `two_words`, made by the command line."""
+    folder = tmp_path_factory.mktemp("runs") / "words"
+    command = ["train", "--task", "csv_classification", "--data", str(two_words), "--stack", str(tiny_stack)]
+    assert run_command_line([*command, "--out", str(folder), "--max-epochs", "2"]) == 0
+    return folder
