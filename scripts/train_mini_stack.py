@@ -30,6 +30,7 @@ from units.encoders.hubert import HubertEncoder
 from units.kmeans import load_codebook, save_codebook
 from units.quantizer import CodebookQuantizer
 from vocoder.base import UnitVocoder
+from vocoder.unit_loss import CodebookUnitLoss
 
 NAME = "mini-hubert"
 N_UNITS = 100
@@ -38,7 +39,7 @@ SECOND = HubertSettings(steps=2000, n_targets=200, seed=1)
 MAX_HOURS = 6.0  # of each source that the second iteration is trained on
 FIRST_LAYER = 6  # of the first iteration, clustered into the targets of the second
 VOICE_LAYER = 8  # of the first iteration: its units begin the vocoder
-LAYERS = (4, 5, 6, 7)  # of the second iteration, tried for the units
+LAYERS = (2, 5)  # of the second iteration, tried for the units
 N_LINES = 8000
 N_HELD_OUT_LINES = 120
 
@@ -50,6 +51,7 @@ class Stages:
 
     def __init__(self, data: Path, build: Path) -> None:
         self.data, self.build = data, build
+        self.codebook = build / "codebook.safetensors"
         self.times: dict[str, float] = {}
 
     def timed(self, name: str) -> _Timer:
@@ -77,7 +79,7 @@ class Stages:
 
     def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:
         """The layer whose units say most about words, and its codebook."""
-        path = self.build / "codebook.safetensors"
+        path = self.codebook
         with self.timed("layer and codebook"):
             if not path.exists():
                 figures = [
@@ -87,10 +89,14 @@ class Stages:
                 rows = [(f.layer, f.accuracy, f.units_per_s) for f in figures]
                 (self.build / "layers.json").write_text(json.dumps(rows))
                 best = max(figures, key=lambda f: f.accuracy)
-                quantizer = CodebookQuantizer(HubertEncoder(folder, best.layer, name=NAME), best.centroids)
+                quantizer = CodebookQuantizer(
+                    HubertEncoder(folder, best.layer, name=NAME, dtype=torch.bfloat16), best.centroids
+                )
                 save_codebook(path, best.centroids, quantizer.spec)
             centroids, spec = load_codebook(path)
-            return CodebookQuantizer(HubertEncoder(folder, spec.layer, name=NAME), centroids)
+            return CodebookQuantizer(
+                HubertEncoder(folder, spec.layer, name=NAME, dtype=torch.bfloat16), centroids
+            )
 
     def vocoder(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> UnitVocoder:
         """First spectral losses on the first iteration's units, then all losses on the final ones.
@@ -108,7 +114,13 @@ class Stages:
             first = CodebookQuantizer(encoder, load_codebook(path)[0])
             begun = train_voice(corpus, first, self.build / "voice_it1", self.data, BEGINNING)
         with self.timed("vocoder"):
-            spoken = train_voice(corpus, quantizer, self.build / "voice", self.data, TRAINING, begun.vocoder)
+            encoder = HubertEncoder(
+                self.build / "it2" / "encoder", quantizer.spec.layer, dtype=torch.bfloat16
+            )
+            heard = CodebookUnitLoss(encoder.features, torch.from_numpy(load_codebook(self.codebook)[0]))
+            spoken = train_voice(
+                corpus, quantizer, self.build / "voice", self.data, TRAINING, begun.vocoder, heard
+            )
         return spoken.vocoder
 
 
@@ -165,7 +177,7 @@ def main(
     scratch.mkdir()
     vocoder.save(scratch / "vocoder", torch.float16)
     save_half_encoder(folder, quantizer.spec.layer, scratch / "encoder")
-    shutil.copy(build / "codebook.safetensors", scratch)
+    shutil.copy(stages.codebook, scratch)
     (scratch / "lm").mkdir()
     for name in ("config.json", "model.safetensors"):
         shutil.copy(build / "lm" / name, scratch / "lm")

@@ -8,7 +8,6 @@ from typing import TypedDict
 import numpy as np
 import torch
 from torchmetrics.functional.classification import (
-    multiclass_accuracy,
     multiclass_confusion_matrix,
     multiclass_f1_score,
 )
@@ -34,7 +33,9 @@ def accuracy(targets: Sequence[str], predictions: Sequence[str]) -> float:
     """Share of predictions that equal their target. Raises InputError on unequal or no lengths."""
     labels = sorted({*targets, *predictions, ""})  # at least two classes, as torchmetrics wants
     target_N, predicted_N = _indices(targets, predictions, labels)
-    return float(multiclass_accuracy(predicted_N, target_N, num_classes=len(labels), average="micro"))
+    # From counts: the library's own accuracy is float32, and 285 of 300 would not reach 0.95.
+    confusion = multiclass_confusion_matrix(predicted_N, target_N, num_classes=len(labels))
+    return int(confusion.trace()) / len(targets)
 
 
 def macro_f1(targets: Sequence[str], predictions: Sequence[str], labels: Sequence[str]) -> float:

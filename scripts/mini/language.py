@@ -20,7 +20,7 @@ from units.quantizer import CodebookQuantizer
 
 TRANSFORMER = TransformerConfig(n_layers=6, d_model=256, n_heads=4, d_ffn=1024, dropout=0.1)
 PRETRAINING = PretrainConfig(
-    steps=1200,
+    steps=900,
     batch_tokens=4096,
     lr=2e-3,
     warmup_steps=100,

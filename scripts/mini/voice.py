@@ -13,8 +13,10 @@ from units.audio import read_audio
 from units.quantizer import CodebookQuantizer
 from vocoder.base import UnitVocoder
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
+from vocoder.schedule import VocoderTraining
 from vocoder.segments import VocoderExample
-from vocoder.train import VocoderTraining, VocoderTrainingResult, train_vocoder
+from vocoder.train import VocoderTrainingResult, train_vocoder
+from vocoder.trainer import UnitLoss
 
 HOP = 320
 DEFAULT_SPEAKER = "reader"  # the first speaker: a natural voice with running speech
@@ -23,12 +25,14 @@ ARABIC_SPEAKERS = 4
 SPOKEN_SPEAKERS = ("slt", "rms", "awb", "kal16")
 
 BEGINNING = VocoderTraining(
-    steps=700,
+    steps=1250,
     batch_size=16,
     segment_frames=32,
     lr=1e-3,
-    warmup_steps=0,
+    warmup_steps=100,
     final_lr_ratio=1.0,
+    clip_norm=10.0,
+    ema_decay=0.998,
     adversarial_from_step=10**9,
     stft_weight=2.0,
     valid_every=1000,
@@ -37,19 +41,19 @@ BEGINNING = VocoderTraining(
 )
 TRAINING = replace(
     BEGINNING,
-    steps=2400,
-    lr=1.5e-3,
+    steps=1500,
+    lr=1.2e-3,
     discriminator_lr=5e-4,
-    warmup_steps=50,
+    warmup_steps=30,
     final_lr_ratio=0.05,
-    clip_norm=100.0,
-    ema_decay=0.998,
-    adversarial_from_step=1400,
+    clip_norm=500.0,
+    adversarial_from_step=700,
     discriminator_every=2,
     discriminator_width=0.125,
     periods=(2, 3, 5, 7),
     n_scales=1,
-    valid_every=400,
+    unit_weight=4.0,
+    valid_every=500,
 )
 
 
@@ -104,12 +108,13 @@ def train_voice(
     data: Path,
     training: VocoderTraining,
     initial: UnitVocoder | None = None,
+    unit_loss: UnitLoss | None = None,
 ) -> VocoderTrainingResult:
     """Train a vocoder of these units; continues where a killed run stopped.
 
     corpus: speech. quantizer: its units. out: folder for the vocoder and its checkpoints. data: folder with
     read_sentences_141, whose held-out sentences tell how it goes. initial: a vocoder of other units to begin with:
-    all but its unit table carries over.
+    all but its unit table carries over. unit_loss: keeps the message, see `vocoder.unit_loss`.
     """
     speakers = choose_speakers(corpus)
     examples = [
@@ -128,5 +133,6 @@ def train_voice(
         speakers=list(speakers),
         valid_examples=valid,
         initial=initial,
+        unit_loss=unit_loss,
         on_log=lambda row: Console().print({name: round(value, 4) for name, value in row.items()}),
     )

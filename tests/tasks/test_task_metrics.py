@@ -77,3 +77,8 @@ def test_wrong_input() -> None:
         macro_f1(["b c"], ["x"], LABELS)
     with pytest.raises(InputError, match="at least one score"):
         bootstrap_interval(np.array([]))
+
+
+def test_accuracy_is_exact_where_a_figure_is_to_be_reached() -> None:
+    targets = ["a"] * 300
+    assert accuracy(targets, ["a"] * 285 + ["b"] * 15) == 0.95  # 0.94999999 in float32
