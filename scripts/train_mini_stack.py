@@ -17,6 +17,7 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
+from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
 from scripts.mini.clustering import fit_clusters, label_corpus, layer_features, mfcc_features
 from scripts.mini.corpus import PackedCorpus, pack, training_clips
@@ -145,12 +146,11 @@ class _Timer:
 
 def save_half_encoder(folder: Path, layer: int, out: Path) -> None:
     """The encoder's layers up to ``layer``, in float16, as a transformers folder."""
-    from transformers import HubertModel
-
     model = HubertModel.from_pretrained(folder)
     model.encoder.layers = model.encoder.layers[:layer]
     model.config.num_hidden_layers = layer
     model.half().save_pretrained(out)
+    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(out)
 
 
 def main(
@@ -178,9 +178,10 @@ def main(
     vocoder.save(scratch / "vocoder", torch.float16)
     save_half_encoder(folder, quantizer.spec.layer, scratch / "encoder")
     shutil.copy(stages.codebook, scratch)
-    (scratch / "lm").mkdir()
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(build / "lm" / name, scratch / "lm")
+    shutil.copytree(build / "lm", scratch / "lm", ignore=shutil.ignore_patterns("resume.pt", "log.csv"))
+    lm_config = json.loads((scratch / "lm" / "config.json").read_text())
+    lm_config["spec"] = quantizer.spec.to_dict()  # an LM of another codebook's units is refused by it
+    (scratch / "lm" / "config.json").write_text(json.dumps(lm_config, indent=1) + "\n")
     write_stack_json(
         scratch,
         name="mini",
