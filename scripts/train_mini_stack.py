@@ -153,6 +153,34 @@ def save_half_encoder(folder: Path, layer: int, out: Path) -> None:
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(out)
 
 
+def assemble(
+    stages: Stages, folder: Path, quantizer: CodebookQuantizer, vocoder: UnitVocoder, out: Path
+) -> None:
+    """Put the parts together, weights in float16, in a stack folder that replaces `out`."""
+    scratch = stages.build / "stack"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    vocoder.save(scratch / "vocoder", torch.float16)
+    save_half_encoder(folder, quantizer.spec.layer, scratch / "encoder")
+    shutil.copy(stages.codebook, scratch)
+    shutil.copytree(
+        stages.build / "lm", scratch / "lm", ignore=shutil.ignore_patterns("resume.pt", "log.csv")
+    )
+    lm_config = json.loads((scratch / "lm" / "config.json").read_text())
+    lm_config["spec"] = quantizer.spec.to_dict()  # an LM of another codebook's units is refused by it
+    (scratch / "lm" / "config.json").write_text(json.dumps(lm_config, indent=1) + "\n")
+    write_stack_json(
+        scratch,
+        name="mini",
+        spec=quantizer.spec,
+        encoder={"family": "hubert", "folder": "encoder", "layer": quantizer.spec.layer},
+        lm={"family": "gslm", "folder": "lm"},
+        vocoder={"folder": "vocoder"},
+    )
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(scratch, out)
+
+
 def main(
     data: Annotated[
         Path, typer.Option(help="Folder with fsdd, arabic_sc, librispeech_9, read_sentences_141, text.")
@@ -172,26 +200,7 @@ def main(
         language = train_language_model(sequences, build / "lm")
         console.print(f"perplexity {language.perplexity:.2f}, unigram {language.unigram_perplexity:.2f}")
     vocoder = stages.vocoder(corpus, quantizer)
-    scratch = build / "stack"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    vocoder.save(scratch / "vocoder", torch.float16)
-    save_half_encoder(folder, quantizer.spec.layer, scratch / "encoder")
-    shutil.copy(stages.codebook, scratch)
-    shutil.copytree(build / "lm", scratch / "lm", ignore=shutil.ignore_patterns("resume.pt", "log.csv"))
-    lm_config = json.loads((scratch / "lm" / "config.json").read_text())
-    lm_config["spec"] = quantizer.spec.to_dict()  # an LM of another codebook's units is refused by it
-    (scratch / "lm" / "config.json").write_text(json.dumps(lm_config, indent=1) + "\n")
-    write_stack_json(
-        scratch,
-        name="mini",
-        spec=quantizer.spec,
-        encoder={"family": "hubert", "folder": "encoder", "layer": quantizer.spec.layer},
-        lm={"family": "gslm", "folder": "lm"},
-        vocoder={"folder": "vocoder"},
-    )
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(scratch, out)
+    assemble(stages, folder, quantizer, vocoder, out)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     console.print(
         f"{out}: {megabytes:.1f} MB; minutes: { {k: round(v / 60, 1) for k, v in stages.times.items()} }"

@@ -31,7 +31,7 @@ class PromptConfig:
         kind: prompt kind, "deep" or "input".
         length: prompt positions.
         verbalizer: "learnable", "random" or "frequency".
-        read: what a learnable verbalizer reads, "logits" or "hidden".
+        read: what a learnable verbalizer reads: "hidden", the final hidden state, or "logits", as published.
         dropout: on prompt vectors, in training.
         verbalizer_dropout: on what a learnable verbalizer reads, in training.
         seed: of the first values.
@@ -40,7 +40,7 @@ class PromptConfig:
     kind: str = "deep"
     length: int = 5
     verbalizer: str = "learnable"
-    read: str = "logits"
+    read: str = "hidden"
     dropout: float = 0.1
     verbalizer_dropout: float = 0.1
     seed: int = 0

@@ -38,7 +38,7 @@ from units.types import UnitSequence
 
 TASK = "spoken_digits"
 PROMPT_LENGTH = 5
-TRAINING = TrainConfig(max_epochs=60, patience=8)
+TRAINING = TrainConfig()
 N_CLIPS = 3
 SEED_S, LENGTH_S, TEMPERATURE = 3.0, 4.0, 0.7
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"

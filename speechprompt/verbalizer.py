@@ -104,7 +104,9 @@ class LearnableVerbalizer(Verbalizer):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         # Small, so that training starts near equal probabilities instead of undoing confident guesses.
-        self.weight = nn.Parameter(torch.randn(n_labels, n_inputs, generator=generator) * 0.1 * n_inputs**-0.5)
+        self.weight = nn.Parameter(
+            torch.randn(n_labels, n_inputs, generator=generator) * 0.1 * n_inputs**-0.5
+        )
         self.dropout = nn.Dropout(dropout)
         self.read = read
         self.n_labels = n_labels

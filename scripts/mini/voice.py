@@ -41,13 +41,13 @@ BEGINNING = VocoderTraining(
 )
 TRAINING = replace(
     BEGINNING,
-    steps=1500,
+    steps=1150,
     lr=1.2e-3,
     discriminator_lr=5e-4,
     warmup_steps=30,
     final_lr_ratio=0.05,
     clip_norm=500.0,
-    adversarial_from_step=700,
+    adversarial_from_step=850,
     discriminator_every=2,
     discriminator_width=0.125,
     periods=(2, 3, 5, 7),

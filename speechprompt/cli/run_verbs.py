@@ -43,7 +43,7 @@ def train(
         VerbalizerKind, typer.Option(help="How labels are read.")
     ] = VerbalizerKind.LEARNABLE,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate.  [default: 0.005]", show_default=False)
+        float | None, typer.Option(help="Learning rate.  [default: 0.02]", show_default=False)
     ] = None,
     max_epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default=False)] = None,
     patience: Annotated[

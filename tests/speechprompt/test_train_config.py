@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechprompt.train_config import TrainConfig, faster_in_bf16
+from speechprompt.train_config import PUBLISHED, TrainConfig, faster_in_bf16
 from units.errors import InputError
 
 
-def test_the_defaults_are_the_papers() -> None:
-    config = TrainConfig()
+def test_the_published_settings_are_the_papers() -> None:
+    config = PUBLISHED
     assert (config.lr, config.betas, config.clip, config.schedule) == (5e-3, (0.9, 0.98), 1.0, "constant")
     assert (config.batch_rows, config.batch_tokens, config.patience, config.max_epochs) == (32, 4096, 5, 300)
 
