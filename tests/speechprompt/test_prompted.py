@@ -134,9 +134,11 @@ def test_a_state_of_another_prompt_is_refused_by_name(damage: str, lm: GSLM) -> 
 
 
 def test_counts_separate_trained_from_frozen(lm: GSLM) -> None:
-    prompted = build(lm, PromptConfig("deep", 5, "learnable"))
+    prompted = build(lm, PromptConfig("deep", 5, "learnable", read="logits"))
     prompt_and_separator = trainable_parameter_count("deep", 5, lm.n_layers, lm.d_model)
     assert prompted.n_trainable == prompt_and_separator + N_LABELS * len(lm.vocab)
+    from_hidden = build(lm, PromptConfig("deep", 5, "learnable", read="hidden"))
+    assert from_hidden.n_trainable == prompt_and_separator + N_LABELS * lm.d_model
     assert prompted.n_frozen == lm.n_parameters()
     assert published_parameter_count(5, lm.n_layers, lm.d_model) == prompt_and_separator + 5 * lm.d_model
     assert build(lm, PromptConfig("deep", 5, "random")).n_trainable == prompt_and_separator

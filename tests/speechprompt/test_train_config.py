@@ -58,7 +58,7 @@ def test_unknown_settings_are_named() -> None:
 
 
 def test_a_constant_rate_is_constant_after_warm_up() -> None:
-    config = TrainConfig(lr=0.5, warmup_steps=4)
+    config = TrainConfig(lr=0.5, schedule="constant", warmup_steps=4)
     rates = [config.learning_rate(step, step / 10) for step in range(8)]
     assert rates == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5, 0.5, 0.5]
 

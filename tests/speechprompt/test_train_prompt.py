@@ -183,7 +183,9 @@ def test_averaging_keeps_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
     """With one epoch nothing changes; with all of them, the kept weights are the mean of those of shorter runs."""
     ends = []
     for n in (1, 2, 3):
-        config = TrainConfig(max_epochs=n, batch_rows=8, checkpoint_steps=1)
+        config = TrainConfig(
+            max_epochs=n, batch_rows=8, schedule="constant", average_epochs=1, lr=5e-3, checkpoint_steps=1
+        )
         prompted = new_prompted()
         folder = tmp_path / str(n)
         begin(folder, prompted, config)
@@ -194,7 +196,7 @@ def test_averaging_keeps_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
             training.run(progress=False)
         ends.append(training.epoch_ends[-1])
     averaged = new_prompted()
-    config = TrainConfig(max_epochs=3, batch_rows=8, average_epochs=3, lr=5e-3)
+    config = TrainConfig(max_epochs=3, batch_rows=8, schedule="constant", average_epochs=3, lr=5e-3)
     history = train(tmp_path / "mean", config, averaged)
     best = max(range(3), key=lambda i: (history[i]["valid_accuracy"], -history[i]["valid_loss"], -i))
     for i, parameter in enumerate(averaged.trainable_parameters()):
