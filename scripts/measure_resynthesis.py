@@ -15,19 +15,14 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from torchmetrics.functional.text import word_error_rate
 
 from scripts.mini.corpus import held_out_sentences
 from speechprompt.evaluation import probabilities
 from speechprompt.run import Run, load_run
 from speechprompt.stack import Stack, load_stack
 from tasks.registry import get_task
+from tasks.unit_error_rate import unit_error_rate
 from units.types import UnitSequence
-
-
-def spell(sequences: Sequence[UnitSequence]) -> list[str]:
-    """Deduplicated units as words, so that a word error rate is a unit error rate."""
-    return [" ".join(map(str, sequence.deduplicate().units)) for sequence in sequences]
 
 
 def said_again(stack: Stack, sequences: Sequence[UnitSequence], speaker: str | None) -> list[UnitSequence]:
@@ -35,28 +30,26 @@ def said_again(stack: Stack, sequences: Sequence[UnitSequence], speaker: str | N
     return stack.quantize([stack.vocoder(sequence, speaker) for sequence in sequences])
 
 
-def unit_error_rate(
-    stack: Stack, paths: Sequence[Path], speaker: str | None, seed: int = 0
-) -> dict[str, Any]:
+def sentences_kept(stack: Stack, paths: Sequence[Path], speaker: str | None, seed: int = 0) -> dict[str, Any]:
     """Edits per unit between the originals' units and their resynthesis', 95% interval over sentences.
 
     Beside it what chance gives: each resynthesis against the next sentence's units.
     """
-    original = stack.quantize(list(paths))
-    references, hypotheses = spell(original), spell(said_again(stack, original, speaker))
-    per_sentence = np.asarray(
-        [float(word_error_rate(h, r)) for h, r in zip(hypotheses, references, strict=True)]
+    meant = stack.quantize(list(paths))
+    heard = said_again(stack, meant, speaker)
+    n_units = np.asarray([len(sequence.units) for sequence in meant])
+    edits, edits_by_chance = (
+        np.asarray([unit_error_rate(h, m) for h, m in zip(order, meant, strict=True)]) * n_units
+        for order in (heard, heard[1:] + heard[:1])
     )
-    weights = np.asarray([len(reference.split()) for reference in references])
     draws = np.random.default_rng(seed).integers(len(paths), size=(1000, len(paths)))
-    rates = (per_sentence * weights)[draws].sum(1) / weights[draws].sum(1)
-    frames = np.concatenate([sequence.expand().units for sequence in original])
+    rates = edits[draws].sum(1) / n_units[draws].sum(1)
     return {
-        "unit_error_rate": float(word_error_rate(hypotheses, references)),
+        "unit_error_rate": float(edits.sum() / n_units.sum()),
         "interval_95": [float(bound) for bound in np.quantile(rates, [0.025, 0.975])],
-        "chance": float(word_error_rate(hypotheses[1:] + hypotheses[:1], references)),
+        "chance": float(edits_by_chance.sum() / n_units.sum()),
         "n_sentences": len(paths),
-        "n_frames": len(frames),
+        "n_frames": sum(sequence.n_frames for sequence in meant),
     }
 
 
@@ -86,7 +79,7 @@ def main(
     """Print how much of the message resynthesis keeps."""
     opened = None if run is None else load_run(run)
     figures: dict[str, Any] = {
-        "read_sentences": unit_error_rate(
+        "read_sentences": sentences_kept(
             load_stack(stack) if opened is None else opened.stack, held_out_sentences(data), speaker
         )
     }

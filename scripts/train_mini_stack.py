@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -53,11 +55,17 @@ class Stages:
     def __init__(self, data: Path, build: Path) -> None:
         self.data, self.build = data, build
         self.codebook = build / "codebook.safetensors"
-        self.times: dict[str, float] = {}
 
-    def timed(self, name: str) -> _Timer:
-        """Announce a stage, and note how long it took."""
-        return _Timer(self, name)
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Announce a stage, and note in times.jsonl how long it took, also where it broke off."""
+        console.rule(name)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            with (self.build / "times.jsonl").open("a") as file:
+                file.write(json.dumps({"stage": name, "seconds": round(time.monotonic() - began)}) + "\n")
 
     def corpus(self) -> PackedCorpus:
         """Speak the text and pack it with the real speech."""
@@ -80,9 +88,8 @@ class Stages:
 
     def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:
         """The layer whose units say most about words, and its codebook."""
-        path = self.codebook
         with self.timed("layer and codebook"):
-            if not path.exists():
+            if not self.codebook.exists():
                 figures = [
                     judge_layer(folder, layer, N_UNITS, corpus, SECOND, self.data / "arabic_sc")
                     for layer in LAYERS
@@ -93,8 +100,8 @@ class Stages:
                 quantizer = CodebookQuantizer(
                     HubertEncoder(folder, best.layer, name=NAME, dtype=torch.bfloat16), best.centroids
                 )
-                save_codebook(path, best.centroids, quantizer.spec)
-            centroids, spec = load_codebook(path)
+                save_codebook(self.codebook, best.centroids, quantizer.spec)
+            centroids, spec = load_codebook(self.codebook)
             return CodebookQuantizer(
                 HubertEncoder(folder, spec.layer, name=NAME, dtype=torch.bfloat16), centroids
             )
@@ -102,7 +109,8 @@ class Stages:
     def vocoder(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> UnitVocoder:
         """First spectral losses on the first iteration's units, then all losses on the final ones.
 
-        The first part needs no second iteration, so it can run beside it; all but the unit table carries over.
+        The first part needs no second iteration, so it can run beside it; only the unit table has to be
+        learned anew.
         """
         with self.timed("vocoder, first iteration's units"):
             path = self.build / "codebook_it1.safetensors"
@@ -123,25 +131,6 @@ class Stages:
                 corpus, quantizer, self.build / "voice", self.data, TRAINING, begun.vocoder, heard
             )
         return spoken.vocoder
-
-
-class _Timer:
-    """Says what runs, and keeps how long it took."""
-
-    def __init__(self, stages: Stages, name: str) -> None:
-        self.stages, self.name = stages, name
-
-    def __enter__(self) -> None:
-        console.rule(self.name)
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.stages.times[self.name] = time.monotonic() - self.began
-        log = self.stages.build / "times.jsonl"
-        with log.open("a") as file:
-            file.write(
-                json.dumps({"stage": self.name, "seconds": round(self.stages.times[self.name])}) + "\n"
-            )
 
 
 def save_half_encoder(folder: Path, layer: int, out: Path) -> None:
@@ -189,7 +178,6 @@ def main(
     out: Annotated[Path, typer.Option(help="Stack folder to write.")] = Path("speechprompt/assets/mini"),
 ) -> None:
     """Train encoder, codebook, unit LM and vocoder, and put them together."""
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     build.mkdir(parents=True, exist_ok=True)
     stages = Stages(data, build)
     corpus = stages.corpus()
@@ -202,9 +190,7 @@ def main(
     vocoder = stages.vocoder(corpus, quantizer)
     assemble(stages, folder, quantizer, vocoder, out)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
-    console.print(
-        f"{out}: {megabytes:.1f} MB; minutes: { {k: round(v / 60, 1) for k, v in stages.times.items()} }"
-    )
+    console.print(f"{out}: {megabytes:.1f} MB; how long each stage took: {build / 'times.jsonl'}")
 
 
 if __name__ == "__main__":

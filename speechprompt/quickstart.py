@@ -12,7 +12,6 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-from torchmetrics.functional.text import word_error_rate
 
 from speechprompt.batch import LabelledUnits
 from speechprompt.checkpoint import RunExistsError
@@ -32,9 +31,9 @@ from tasks.base import Task
 from tasks.metrics import ClassificationReport, classification_report
 from tasks.registry import get_task
 from tasks.spoken_digits import READ_SENTENCE
+from tasks.unit_error_rate import unit_error_rate
 from units.atomic import atomic_dir, atomic_path
 from units.audio import write_audio
-from units.types import UnitSequence
 
 TASK = "spoken_digits"
 PROMPT_LENGTH = 5
@@ -142,12 +141,6 @@ def _run_all(
         seed=seed,
         seconds=monotonic() - started,
     )
-
-
-def unit_error_rate(heard: UnitSequence, meant: UnitSequence) -> float:
-    """Edit distance between deduplicated units, divided by the number of units meant; 0 is a perfect repetition."""
-    texts = [" ".join(map(str, units.deduplicate().units.tolist())) for units in (heard, meant)]
-    return float(word_error_rate(texts[0], texts[1]))
 
 
 def _baselines(

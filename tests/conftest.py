@@ -7,7 +7,6 @@ import os
 # One thread per test worker, and nothing from the network: both must be settled before torch and transformers load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["MPLBACKEND"] = "Agg"
 
 from collections.abc import Iterator
 from pathlib import Path

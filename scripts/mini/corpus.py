@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from units.atomic import atomic_path
 from units.audio import read_audio
 
 SAMPLE_RATE = 16_000
@@ -33,7 +34,8 @@ class Clip:
     path: Path
 
 
-def _rows(table: Path) -> list[dict[str, str]]:
+def read_table(table: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file by column."""
     with table.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -47,14 +49,14 @@ def training_clips(data: Path, spoken: Path) -> list[Clip]:
     """
     clips = []
     for source in ("arabic_sc", "fsdd"):
-        for row in _rows(data / source / "train.csv"):
+        for row in read_table(data / source / "train.csv"):
             clips.append(Clip(source, row["speaker"], data / source / row["path"]))
-    for row in _rows(data / "librispeech_9" / "metadata.csv"):
+    for row in read_table(data / "librispeech_9" / "metadata.csv"):
         clips.append(Clip("librispeech_9", row["speaker"], data / "librispeech_9" / row["path"]))
-    sentences = sorted(_rows(data / "read_sentences_141" / "metadata.csv"), key=lambda row: row["path"])
+    sentences = sorted(read_table(data / "read_sentences_141" / "metadata.csv"), key=lambda row: row["path"])
     for row in sentences[:-HELD_OUT_SENTENCES]:
         clips.append(Clip("read_sentences", "reader", data / "read_sentences_141" / row["path"]))
-    for row in _rows(spoken / "manifest.csv"):
+    for row in read_table(spoken / "manifest.csv"):
         clips.append(Clip("spoken", row["speaker"], spoken / row["path"]))
     return clips
 
@@ -62,7 +64,7 @@ def training_clips(data: Path, spoken: Path) -> list[Clip]:
 def held_out_sentences(data: Path) -> list[Path]:
     """The 21 read sentences that no part of the mini stack has seen."""
     folder = data / "read_sentences_141"
-    paths = sorted(row["path"] for row in _rows(folder / "metadata.csv"))
+    paths = sorted(row["path"] for row in read_table(folder / "metadata.csv"))
     return [folder / path for path in paths[-HELD_OUT_SENTENCES:]]
 
 
@@ -89,12 +91,6 @@ class PackedCorpus:
     def wave(self, clip: int) -> np.ndarray:
         """Clip as (n_samples,) float32 in [-1, 1]."""
         return self.samples[self.starts[clip] : self.starts[clip + 1]].astype(np.float32) / 32768.0
-
-    def hours(self) -> dict[str, float]:
-        """Hours of audio per source."""
-        lengths = np.diff(self.starts) / SAMPLE_RATE / 3600
-        names = np.asarray(self.sources)
-        return {name: float(lengths[names == name].sum()) for name in dict.fromkeys(self.sources)}
 
     def batches(self, clips: np.ndarray, max_batch_s: float) -> Iterator[np.ndarray]:
         """Indices of ``clips``, longest together, at most ``max_batch_s`` of padded audio a batch."""
@@ -132,5 +128,6 @@ def pack(clips: list[Clip], folder: Path) -> PackedCorpus:
         "speakers": [row["speaker"] for row in described],
         "paths": [row["path"] for row in described],
     }
-    index_path.write_text(json.dumps(index))
+    with atomic_path(index_path) as temporary:  # last: without it the corpus counts as not there
+        temporary.write_text(json.dumps(index))
     return PackedCorpus(folder)

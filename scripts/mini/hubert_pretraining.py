@@ -21,6 +21,7 @@ from transformers import HubertConfig, HubertModel
 
 from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus
 from scripts.mini.perturbation import change_speed, draw_speed, perturb
+from units.atomic import atomic_dir, atomic_path
 
 # B batch, T frames, S samples, D features, K clusters.
 
@@ -244,8 +245,9 @@ def pretrain_hubert(
                     "step": step + 1,
                     "seconds": time.monotonic() - began,
                 }
-                torch.save(state, state_path.with_suffix(".tmp"))
-                state_path.with_suffix(".tmp").replace(state_path)
-    model.hubert.save_pretrained(folder)
+                with atomic_path(state_path) as temporary:
+                    torch.save(state, temporary)
+    with atomic_dir(folder) as temporary:
+        model.hubert.save_pretrained(temporary)
     state_path.unlink(missing_ok=True)
     return folder

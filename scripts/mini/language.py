@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +10,14 @@ import soxr
 from rich.progress import track
 
 from scripts.mini.clustering import first_hours
-from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus
+from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus, read_table
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.pretrain import PretrainConfig, PretrainResult, pretrain_lm
 from speechprompt.vocab import UnitVocab
+from units.atomic import atomic_path
 from units.audio import read_audio
 from units.quantizer import CodebookQuantizer
+from vocoder.segments import run_lengths
 
 TRANSFORMER = TransformerConfig(n_layers=6, d_model=256, n_heads=4, d_ffn=1024, dropout=0.1)
 PRETRAINING = PretrainConfig(
@@ -46,14 +47,10 @@ def _quantize(quantizer: CodebookQuantizer, waves: list[np.ndarray]) -> list[np.
     return [sequence.units for sequence in quantizer(waves)]
 
 
-def _collapse(frames: np.ndarray) -> np.ndarray:
-    return frames[np.concatenate([[True], frames[1:] != frames[:-1]])]
-
-
 def _keep(path: Path, sequences: list[np.ndarray]) -> list[np.ndarray]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     lengths = np.asarray([len(sequence) for sequence in sequences])
-    np.savez(path, units=np.concatenate(sequences).astype(np.int16), lengths=lengths)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, units=np.concatenate(sequences).astype(np.int16), lengths=lengths)
     return sequences
 
 
@@ -87,10 +84,9 @@ def unit_sequences(
         path = folder / f"speed_{speed}.npz"
         clips = everything if speed == 1.0 else repeated
         units = _read(path) if path.exists() else _keep(path, _corpus_units(corpus, quantizer, clips, speed))
-        rows += [_collapse(sequence) for sequence in units]
-    with (held_out / "manifest.csv").open(encoding="utf-8", newline="") as file:
-        waves = [read_audio(held_out / row["path"]) for row in csv.DictReader(file)]
-    return UnitSequences(rows, [_collapse(units) for units in _quantize(quantizer, waves)])
+        rows += [run_lengths(sequence)[0] for sequence in units]
+    waves = [read_audio(held_out / row["path"]) for row in read_table(held_out / "manifest.csv")]
+    return UnitSequences(rows, [run_lengths(units)[0] for units in _quantize(quantizer, waves)])
 
 
 def train_language_model(sequences: UnitSequences, out: Path) -> PretrainResult:

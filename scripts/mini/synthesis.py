@@ -20,6 +20,8 @@ import soundfile
 import soxr
 from rich.progress import track
 
+from units.atomic import atomic_path
+
 SAMPLE_RATE = 16_000
 HELD_OUT_EVERY = 50  # every 50th line of a text is never spoken into the training set
 
@@ -129,10 +131,8 @@ def synthesize(text_dir: Path, out_dir: Path, n_lines: int, *, seed: int = 0, he
     jobs = (joblib.delayed(speak)(line, out_dir) for line in cast)
     rows = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
     manifest = out_dir / "manifest.csv"
-    scratch = manifest.with_suffix(".tmp")
-    with scratch.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(manifest) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "speaker", "text", "duration_s"])
         writer.writerows(track(rows, total=len(cast), description="speaking"))
-    scratch.replace(manifest)
     return manifest

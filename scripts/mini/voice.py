@@ -113,8 +113,8 @@ def train_voice(
     """Train a vocoder of these units; continues where a killed run stopped.
 
     corpus: speech. quantizer: its units. out: folder for the vocoder and its checkpoints. data: folder with
-    read_sentences_141, whose held-out sentences tell how it goes. initial: a vocoder of other units to begin with:
-    all but its unit table carries over. unit_loss: keeps the message, see `vocoder.unit_loss`.
+    read_sentences_141, whose held-out sentences tell how it goes. initial: a vocoder of other units to begin with,
+    whose unit table has to be learned anew. unit_loss: keeps the message, see `vocoder.unit_loss`.
     """
     speakers = choose_speakers(corpus)
     examples = [

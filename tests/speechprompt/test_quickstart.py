@@ -17,8 +17,9 @@ import pytest
 from speechprompt import quickstart as quickstart_module
 from speechprompt.checkpoint import RunExistsError
 from speechprompt.cli import run
-from speechprompt.quickstart import LENGTH_S, PROMPT_LENGTH, SEED_S, quickstart, unit_error_rate
+from speechprompt.quickstart import LENGTH_S, PROMPT_LENGTH, SEED_S, quickstart
 from speechprompt.train_config import TrainConfig
+from tasks.unit_error_rate import unit_error_rate
 from units.audio import read_audio
 from units.types import UnitSequence, UnitSpec
 
