@@ -26,7 +26,9 @@ from scripts.mini.corpus import PackedCorpus, pack, training_clips
 from scripts.mini.hubert_pretraining import HubertSettings, pretrain_hubert
 from scripts.mini.language import train_language_model, unit_sequences
 from scripts.mini.layer_choice import judge_layer
+from scripts.mini.phones import label_phones
 from scripts.mini.synthesis import synthesize
+from scripts.mini.targets import Targets
 from scripts.mini.voice import BEGINNING, TRAINING, train_voice
 from speechprompt.stack import write_stack_json
 from units.encoders.hubert import HubertEncoder
@@ -39,11 +41,16 @@ NAME = "mini-hubert"
 N_UNITS = 100
 FIRST = HubertSettings(steps=1200, n_targets=100)
 SECOND = HubertSettings(steps=2000, n_targets=200, seed=1)
-MAX_HOURS = 6.0  # of each source that the second iteration is trained on
+THIRD = HubertSettings(
+    steps=4000, n_layers=6, n_targets=200, mask_start=0.02, dropout=0.0, convolutions_frozen=True, seed=2
+)
+MAX_HOURS = 6.0  # of each source that is labelled with a layer's clusters
 FIRST_LAYER = 6  # of the first iteration, clustered into the targets of the second
+SECOND_LAYER = 5  # of the second iteration, clustered into the targets of the third
 VOICE_LAYER = 8  # of the first iteration: its units begin the vocoder
-LAYERS = (2, 5)  # of the second iteration, tried for the units
+LAYERS = (4, 5)  # of the third iteration, tried for the units
 N_LINES = 8000
+N_MADE_UP_LINES = 1500
 N_HELD_OUT_LINES = 120
 
 console = Console()
@@ -70,33 +77,38 @@ class Stages:
     def corpus(self) -> PackedCorpus:
         """Speak the text and pack it with the real speech."""
         with self.timed("speech"):
-            synthesize(self.data / "text", self.build / "speech", N_LINES)
+            synthesize(self.data / "text", self.build / "speech", N_LINES, n_made_up=N_MADE_UP_LINES)
             synthesize(self.data / "text", self.build / "speech_heldout", N_HELD_OUT_LINES, held_out=True)
             return pack(training_clips(self.data, self.build / "speech"), self.build / "packed")
 
     def encoder(self, corpus: PackedCorpus) -> Path:
-        """Two iterations of HuBERT."""
+        """Two iterations of HuBERT, and a third that also names the phones of the synthesizers."""
         with self.timed("hubert, first iteration"):
-            path = self.build / "mfcc100.npz"
-            targets = label_corpus(corpus, mfcc_features, path, FIRST)
+            targets = label_corpus(corpus, mfcc_features, self.build / "mfcc100.npz", FIRST)
             first = pretrain_hubert(corpus, targets, FIRST, self.build / "it1")
         with self.timed("hubert, second iteration"):
-            path = self.build / "layer.npz"
-            features = layer_features(HubertEncoder(first, FIRST_LAYER, name="first", dtype=torch.bfloat16))
-            targets = label_corpus(corpus, features, path, SECOND, MAX_HOURS)
-            return pretrain_hubert(corpus, targets, SECOND, self.build / "it2", start_from=first)
+            targets = self._layer_targets(corpus, first, FIRST_LAYER, SECOND)
+            second = pretrain_hubert(corpus, targets, SECOND, self.build / "it2", start_from=first)
+        with self.timed("hubert, third iteration, guided by phones"):
+            targets = self._layer_targets(corpus, second, SECOND_LAYER, THIRD)
+            phones = label_phones(corpus, self.build / "phones.npz")
+            return pretrain_hubert(corpus, targets, THIRD, self.build / "it3", second, phones)
+
+    def _layer_targets(
+        self, corpus: PackedCorpus, folder: Path, layer: int, settings: HubertSettings
+    ) -> Targets:
+        features = layer_features(HubertEncoder(folder, layer, name="earlier", dtype=torch.bfloat16))
+        path = self.build / f"layer_{folder.parent.name}.npz"
+        return label_corpus(corpus, features, path, settings, MAX_HOURS)
 
     def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:
         """The layer whose units say most about words, and its codebook."""
         with self.timed("layer and codebook"):
             if not self.codebook.exists():
-                figures = [
-                    judge_layer(folder, layer, N_UNITS, corpus, SECOND, self.data / "arabic_sc")
-                    for layer in LAYERS
-                ]
-                rows = [(f.layer, f.accuracy, f.units_per_s) for f in figures]
+                figures = [judge_layer(folder, layer, N_UNITS, corpus, THIRD, self.data) for layer in LAYERS]
+                rows = [{"layer": f.layer} | f.accuracies for f in figures]
                 (self.build / "layers.json").write_text(json.dumps(rows))
-                best = max(figures, key=lambda f: f.accuracy)
+                best = max(figures, key=lambda f: sum(f.accuracies.values()))
                 quantizer = CodebookQuantizer(
                     HubertEncoder(folder, best.layer, name=NAME, dtype=torch.bfloat16), best.centroids
                 )
@@ -124,7 +136,7 @@ class Stages:
             begun = train_voice(corpus, first, self.build / "voice_it1", self.data, BEGINNING)
         with self.timed("vocoder"):
             encoder = HubertEncoder(
-                self.build / "it2" / "encoder", quantizer.spec.layer, dtype=torch.bfloat16
+                self.build / "it3" / "encoder", quantizer.spec.layer, dtype=torch.bfloat16
             )
             heard = CodebookUnitLoss(encoder.features, torch.from_numpy(load_codebook(self.codebook)[0]))
             spoken = train_voice(

@@ -12,8 +12,9 @@ import torch
 from rich.progress import track
 
 from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus
-from scripts.mini.hubert_pretraining import HOP, HubertSettings, Targets
+from scripts.mini.hubert_pretraining import HubertSettings
 from scripts.mini.mfcc import mfcc
+from scripts.mini.targets import Targets, frame_starts
 from units.atomic import atomic_path
 from units.encoders.hubert import HubertEncoder
 from units.kmeans import assign, fit_codebook
@@ -54,6 +55,16 @@ def draw_clips(corpus: PackedCorpus, settings: HubertSettings, seconds: float, s
     return rng.permutation(np.asarray(chosen))
 
 
+def draw_frames(
+    corpus: PackedCorpus, features: Features, settings: HubertSettings, seconds: float
+) -> np.ndarray:
+    """Shuffled frames (F, D) float32 of about ``seconds`` of speech in the proportions of ``settings.mix``."""
+    clips = draw_clips(corpus, settings, seconds, settings.seed)
+    stacked = np.concatenate([values for _, values in features(corpus, clips)])
+    np.random.default_rng(settings.seed).shuffle(stacked)
+    return stacked
+
+
 def fit_clusters(
     corpus: PackedCorpus,
     features: Features,
@@ -62,10 +73,7 @@ def fit_clusters(
     seconds: float = 3000.0,
 ) -> np.ndarray:
     """Centroids (n_clusters, D) float32 of features of about ``seconds`` of speech."""
-    clips = draw_clips(corpus, settings, seconds, settings.seed)
-    frames = [values for _, values in features(corpus, clips)]
-    stacked = np.concatenate(frames)
-    np.random.default_rng(settings.seed).shuffle(stacked)
+    stacked = draw_frames(corpus, features, settings, seconds)
     return fit_codebook(
         np.array_split(stacked, max(1, len(stacked) // 10_000)), n_clusters, seed=settings.seed
     )
@@ -83,8 +91,7 @@ def label_corpus(
     At most `max_hours` of each source are labelled, -1 stands for the rest: labelling by an encoder costs about as
     much as training on the same audio once.
     """
-    n_frames = -(-np.diff(corpus.starts) // HOP)
-    starts = np.concatenate([[0], np.cumsum(n_frames)])
+    starts = frame_starts(corpus.starts)
     if path.exists():
         return Targets(np.load(path)["labels"], starts)
     labels = np.full(starts[-1], -1, dtype=np.int16)
@@ -93,7 +100,9 @@ def label_corpus(
     for clip, values in track(features(corpus, clips), total=len(clips), description="labelling"):
         found = assign(torch.from_numpy(values), table).numpy()
         # The encoder's last frames need more samples than a clip's tail has: its last cluster fills them.
-        labels[starts[clip] : starts[clip + 1]] = np.pad(found, (0, n_frames[clip] - len(found)), mode="edge")
+        labels[starts[clip] : starts[clip + 1]] = np.pad(
+            found, (0, starts[clip + 1] - starts[clip] - len(found)), mode="edge"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, labels=labels)

@@ -57,7 +57,8 @@ def training_clips(data: Path, spoken: Path) -> list[Clip]:
     for row in sentences[:-HELD_OUT_SENTENCES]:
         clips.append(Clip("read_sentences", "reader", data / "read_sentences_141" / row["path"]))
     for row in read_table(spoken / "manifest.csv"):
-        clips.append(Clip("spoken", row["speaker"], spoken / row["path"]))
+        source = "syllables" if row["path"].startswith("syllables_") else "spoken"
+        clips.append(Clip(source, row["speaker"], spoken / row["path"]))
     return clips
 
 

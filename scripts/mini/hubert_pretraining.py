@@ -19,22 +19,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import HubertConfig, HubertModel
 
-from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus
-from scripts.mini.perturbation import change_speed, draw_speed, perturb
+from scripts.mini.corpus import PackedCorpus
+from scripts.mini.crops import Batch, CropSampler
+from scripts.mini.guided_units import GuidedUnits
+from scripts.mini.phones import Phones
+from scripts.mini.targets import Targets
 from units.atomic import atomic_dir, atomic_path
 
 # B batch, T frames, S samples, D features, K clusters.
-
-HOP = 320
-RECEPTIVE_FIELD = 530  # samples, of the convolution stack below
 
 
 @dataclass(frozen=True)
 class HubertSettings:
     """What is tried out: size, duration, targets, inputs.
 
-    n_targets: clusters to predict; perturbed: change voice and channel of the input; unmasked_weight:
-    weight of the loss on frames that were not masked; mix: share of draws per source.
+    n_targets: clusters to predict; mask_start: share of frames at which a masked span of ten begins; perturbed: change
+    voice and channel of the input; unmasked_weight: weight of the loss on frames that were not masked; n_units,
+    unit_layer: number and layer of guided units, where phones are given; convolutions_frozen: leave them as an earlier
+    iteration trained them; mix: share of draws per source; crops_s: lengths of the crops, seconds.
     """
 
     width: int = 256
@@ -45,14 +47,20 @@ class HubertSettings:
     learning_rate: float = 1e-3
     perturbed: bool = True
     unmasked_weight: float = 0.5
+    n_units: int = 100
+    unit_layer: int = 5
+    mask_start: float = 0.08
+    dropout: float = 0.05
+    convolutions_frozen: bool = False
     mix: tuple[tuple[str, float], ...] = (
-        ("spoken", 0.55),
+        ("spoken", 0.45),
+        ("syllables", 0.1),
         ("arabic_sc", 0.25),
-        ("fsdd", 0.08),
-        ("read_sentences", 0.09),
+        ("fsdd", 0.1),
+        ("read_sentences", 0.07),
         ("librispeech_9", 0.03),
     )
-    crops_s: tuple[float, ...] = (1.0, 2.0, 4.0)
+    crops_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     seed: int = 0
 
 
@@ -70,80 +78,15 @@ def hubert_config(settings: HubertSettings) -> HubertConfig:
         do_stable_layer_norm=True,
         num_conv_pos_embeddings=64,
         num_conv_pos_embedding_groups=16,
-        hidden_dropout=0.05,
-        attention_dropout=0.05,
+        hidden_dropout=settings.dropout,
+        attention_dropout=settings.dropout,
         activation_dropout=0.0,
-        feat_proj_dropout=0.05,
+        feat_proj_dropout=settings.dropout,
         layerdrop=0.0,
         apply_spec_augment=True,
         mask_time_prob=0.5,
         mask_feature_prob=0.0,
     )
-
-
-class Targets:
-    """Cluster of every 20 ms of every clip, one flat array; -1 where a clip was not labelled."""
-
-    def __init__(self, labels: np.ndarray, starts: np.ndarray) -> None:
-        self.labels = labels
-        self.starts = starts
-
-    def known(self) -> np.ndarray:
-        """(n_clips,) bool: which clips were labelled."""
-        return self.labels[self.starts[:-1]] >= 0
-
-    def of(self, clip: int) -> np.ndarray:
-        """(n_frames,) int16 of one clip."""
-        return self.labels[self.starts[clip] : self.starts[clip + 1]]
-
-
-class CropSampler:
-    """Random crops with their targets; short clips of one source are strung together."""
-
-    def __init__(self, corpus: PackedCorpus, targets: Targets, settings: HubertSettings) -> None:
-        self.corpus, self.targets, self.settings = corpus, targets, settings
-        names = np.asarray(corpus.sources)
-        known = targets.known()
-        self.clips = {name: np.flatnonzero((names == name) & known) for name, _ in settings.mix}
-        shares = np.asarray([share for name, share in settings.mix if len(self.clips[name])])
-        self.names = [name for name, _ in settings.mix if len(self.clips[name])]
-        self.shares = shares / shares.sum()
-
-    def _string(self, source: str, n_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """(n_samples,) of one source and the target at every sample's frame, (ceil(n / 320),)."""
-        waves: list[np.ndarray] = []
-        labels: list[np.ndarray] = []
-        missing = n_samples
-        while missing > 0:
-            clip = int(rng.choice(self.clips[source]))
-            wave, frames = self.corpus.wave(clip), self.targets.of(clip)
-            spare_frames = max(0, (len(wave) - missing) // HOP)
-            first = int(rng.integers(spare_frames + 1)) if not waves else 0
-            n_whole = (len(wave) - first * HOP) // HOP  # whole frames, so that strung targets stay aligned
-            waves.append(wave[first * HOP : (first + n_whole) * HOP])
-            labels.append(frames[first : first + n_whole])
-            missing -= n_whole * HOP
-        return np.concatenate(waves)[:n_samples], np.concatenate(labels)
-
-    def draw(self, step: int) -> tuple[Tensor, Tensor]:
-        """Batch of ``step``: waves (B, S) float32 and targets (B, T) int64; the same at every call."""
-        rng = np.random.default_rng((self.settings.seed, step))
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + step)
-        crop_s = float(rng.choice(self.settings.crops_s))
-        n_samples = int(crop_s * SAMPLE_RATE)
-        n_frames = (n_samples - RECEPTIVE_FIELD) // HOP + 1
-        centres = np.arange(n_frames) * HOP + RECEPTIVE_FIELD / 2
-        waves, targets = [], []
-        for _ in range(max(1, round(self.settings.batch_s / crop_s))):
-            speed = draw_speed(generator) if self.settings.perturbed else 1.0
-            source = str(rng.choice(self.names, p=self.shares))
-            wave, labels = self._string(source, int(n_samples * speed), rng)
-            waves.append(change_speed(torch.from_numpy(wave)[None], n_samples))
-            targets.append(labels[np.minimum((centres * speed / HOP).astype(np.int64), len(labels) - 1)])
-        wave_BS = torch.cat(waves)
-        if self.settings.perturbed:
-            wave_BS = perturb(wave_BS, generator)
-        return wave_BS, torch.from_numpy(np.stack(targets).astype(np.int64))
 
 
 def mask_spans(
@@ -156,24 +99,41 @@ def mask_spans(
 
 
 class MaskedPrediction(nn.Module):
-    """HuBERT with a linear map from its last layer to the clusters."""
+    """HuBERT with linear maps from its last layer to the clusters and to the synthesizers' phones."""
 
-    def __init__(self, settings: HubertSettings) -> None:
+    def __init__(self, settings: HubertSettings, inventory_P: np.ndarray | None = None) -> None:
         super().__init__()
         torch.manual_seed(settings.seed)
         self.hubert = HubertModel(hubert_config(settings))
         self.head = nn.Linear(settings.width, settings.n_targets)
-        self.unmasked_weight = settings.unmasked_weight
+        self.settings = settings
+        if settings.convolutions_frozen:
+            self.hubert.feature_extractor.requires_grad_(False)
+        if inventory_P is not None:
+            self.units = GuidedUnits(
+                settings.n_units, settings.width, settings.n_targets, torch.from_numpy(inventory_P)
+            )
 
-    def forward(self, wave_BS: Tensor, target_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and accuracy on the masked frames."""
+    def forward(self, batch: Batch, mask_BT: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Loss, and the figures worth logging: shares of frames whose cluster, and whose phone, is right."""
         with torch.autocast("cpu", torch.bfloat16):
-            hidden_BTD = self.hubert(wave_BS, mask_time_indices=mask_BT).last_hidden_state
-            logits_BTK = self.head(hidden_BTD)
-        losses_BT = functional.cross_entropy(logits_BTK.float().transpose(1, 2), target_BT, reduction="none")
-        loss = losses_BT[mask_BT].mean() + self.unmasked_weight * losses_BT[~mask_BT].mean()
-        right = (logits_BTK.argmax(-1) == target_BT)[mask_BT].float().mean()
-        return loss, right
+            output = self.hubert(batch.wave_BS, mask_time_indices=mask_BT, output_hidden_states=True)
+            logits_BTK = self.head(output.last_hidden_state)
+        losses_BT = functional.cross_entropy(
+            logits_BTK.float().transpose(1, 2), batch.cluster_BT, reduction="none", ignore_index=-1
+        )
+        known_BT = batch.cluster_BT >= 0
+        hidden_BT, seen_BT = mask_BT & known_BT, ~mask_BT & known_BT
+        loss = losses_BT[hidden_BT].mean() + self.settings.unmasked_weight * losses_BT[seen_BT].mean()
+        right = (logits_BTK.argmax(-1) == batch.cluster_BT)[hidden_BT].float().mean().item()
+        figures = {"loss": loss.item(), "masked_cluster_accuracy": right}
+        if batch.phone_BT is not None:
+            guidance, more = self.units(
+                output.hidden_states[self.settings.unit_layer], batch.cluster_BT, batch.phone_BT
+            )
+            loss = loss + guidance
+            figures |= more
+        return loss, figures
 
 
 def learning_rate(step: int, settings: HubertSettings) -> float:
@@ -191,19 +151,22 @@ def pretrain_hubert(
     settings: HubertSettings,
     out: Path,
     start_from: Path | None = None,
+    phones: Phones | None = None,
 ) -> Path:
     """Train and save a transformers folder ``out/encoder``; continues from ``out/state.pt`` if there is one.
 
-    corpus, targets: speech and what to predict. settings: how. out: folder. start_from: folder of an earlier iteration
-    whose weights to begin with.
+    corpus, targets: speech and what to predict. settings: how. out: folder. start_from: folder of an earlier iteration,
+    of which the first layers are taken to begin with. phones: what the synthesizers spoke, to be named too.
     """
     folder, state_path = out / "encoder", out / "state.pt"
     if folder.exists():
         return folder
     out.mkdir(parents=True, exist_ok=True)
-    model = MaskedPrediction(settings)
+    model = MaskedPrediction(settings, None if phones is None else phones.inventory_P)
     if start_from is not None:
-        model.hubert.load_state_dict(HubertModel.from_pretrained(start_from).state_dict())
+        earlier = HubertModel.from_pretrained(start_from)
+        earlier.encoder.layers = earlier.encoder.layers[: settings.n_layers]
+        model.hubert.load_state_dict(earlier.state_dict())
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     first, spent = 0, 0.0
     if state_path.exists():
@@ -211,31 +174,40 @@ def pretrain_hubert(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, spent = state["step"], state["seconds"]
-    sampler = CropSampler(corpus, targets, settings)
+    sampler = CropSampler(
+        corpus,
+        targets,
+        settings.mix,
+        settings.crops_s,
+        settings.batch_s,
+        settings.perturbed,
+        settings.seed,
+        phones,
+    )
     began = time.monotonic() - spent
     model.train()
     with Progress() as progress, (out / "log.csv").open("a", newline="") as file:
         log = csv.writer(file)
         bar = progress.add_task("pretraining", total=settings.steps, completed=first)
-        recent: list[tuple[float, float]] = []
+        recent: list[list[float]] = []
         for step in range(first, settings.steps):
             torch.manual_seed(settings.seed * 7_919 + step)  # dropout, so that a resumed run is the same run
-            wave_BS, target_BT = sampler.draw(step)
-            mask_BT = mask_spans(tuple(target_BT.shape), torch.Generator().manual_seed(step))
-            loss, right = model(wave_BS, target_BT, mask_BT)
+            batch = sampler.draw(step)
+            mask_BT = mask_spans(
+                tuple(batch.cluster_BT.shape), torch.Generator().manual_seed(step), settings.mask_start
+            )
+            loss, figures = model(batch, mask_BT)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, settings)
             optimizer.step()
-            recent.append((loss.item(), right.item()))
+            recent.append(list(figures.values()))
             progress.advance(bar)
             if (step + 1) % 50 == 0:
-                mean_loss, mean_right = np.mean(recent, axis=0)
-                log.writerow(
-                    [step + 1, f"{mean_loss:.4f}", f"{mean_right:.4f}", f"{time.monotonic() - began:.0f}"]
-                )
+                means = [f"{mean:.4f}" for mean in np.mean(recent, axis=0)]
+                log.writerow([step + 1, *means, f"{time.monotonic() - began:.0f}"])
                 file.flush()
                 recent.clear()
             if (step + 1) % 250 == 0:
@@ -247,6 +219,10 @@ def pretrain_hubert(
                 }
                 with atomic_path(state_path) as temporary:
                     torch.save(state, temporary)
+    with atomic_path(
+        out / "heads.pt"
+    ) as temporary:  # what the layers were trained to tell, for a closer look
+        torch.save(model.state_dict(), temporary)
     with atomic_dir(folder) as temporary:
         model.hubert.save_pretrained(temporary)
     state_path.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ def random_filter(wave_BS: Tensor, generator: torch.Generator, depth_db: float =
 
 
 def add_noise(
-    wave_BS: Tensor, generator: torch.Generator, low_db: float = 8.0, high_db: float = 40.0
+    wave_BS: Tensor, generator: torch.Generator, low_db: float = 10.0, high_db: float = 45.0
 ) -> Tensor:
     """Coloured noise at a signal-to-noise ratio drawn per row from [low_db, high_db]."""
     n_rows, n_samples = wave_BS.shape
@@ -50,6 +50,21 @@ def add_noise(
     return wave_BS + noise_BS * torch.sqrt(wanted / noise_BS.pow(2).mean(1, keepdim=True).clamp_min(1e-12))
 
 
+def low_pass(wave_BS: Tensor, generator: torch.Generator, sample_rate: int = 16_000) -> Tensor:
+    """Nothing above a cut-off per row: a quarter between 3.3 and 4.1 kHz (telephone), a quarter up to 8 kHz, half whole.
+
+    Speech recorded at 8 kHz has no upper half band, and its units should be those of speech that has one.
+    """
+    n_rows, n_samples = wave_BS.shape
+    spectrum_BF = torch.fft.rfft(wave_BS)
+    kind = torch.rand(n_rows, 1, generator=generator)
+    draw = torch.rand(n_rows, 1, generator=generator)
+    cut = torch.where(kind < 0.25, 3300 + 800 * draw, torch.where(kind < 0.5, 4000 + 4000 * draw, 1e6))
+    frequency_F = torch.linspace(0, sample_rate / 2, spectrum_BF.shape[1])
+    gain_BF = ((cut - frequency_F) / 100).clamp(0, 1)  # a slope of 100 Hz
+    return torch.fft.irfft(spectrum_BF * gain_BF, n=n_samples)
+
+
 def draw_speed(generator: torch.Generator, spread: float = 0.2) -> float:
     """Speed factor, log-uniform in [1/(1+spread), 1+spread]."""
     span = math.log1p(spread)
@@ -57,8 +72,8 @@ def draw_speed(generator: torch.Generator, spread: float = 0.2) -> float:
 
 
 def perturb(wave_BS: Tensor, generator: torch.Generator) -> Tensor:
-    """Filter and noise, each for a random part of the rows; length and timing stay."""
+    """Filter, noise and band, for most rows; length and timing stay."""
     filtered_BS = random_filter(wave_BS, generator)
-    noisy_BS = add_noise(filtered_BS, generator)
-    keep = torch.rand(len(wave_BS), 1, generator=generator) < 0.2  # a fifth of the rows stays clean
+    noisy_BS = low_pass(add_noise(filtered_BS, generator), generator)
+    keep = torch.rand(len(wave_BS), 1, generator=generator) < 0.3  # some rows stay clean
     return torch.where(keep, wave_BS, noisy_BS)

@@ -7,6 +7,7 @@ voice, one speaking rate and one pitch, drawn from its own seed, so that any sub
 from __future__ import annotations
 
 import csv
+import json
 import random
 import shutil
 import subprocess
@@ -16,10 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import joblib
+import numpy as np
 import soundfile
 import soxr
 from rich.progress import track
 
+from scripts.mini import espeak
+from scripts.mini.syllables import made_up_lines
 from units.atomic import atomic_path
 
 SAMPLE_RATE = 16_000
@@ -28,7 +32,7 @@ HELD_OUT_EVERY = 50  # every 50th line of a text is never spoken into the traini
 FLITE_VOICES = ("rms", "slt", "awb", "kal16")
 ESPEAK_ENGLISH = tuple(
     f"{accent}+{variant}"
-    for accent in ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp")
+    for accent in ("en-us", "en", "en-gb-scotland", "en-gb-x-rp")
     for variant in (
         "m1",
         "m3",
@@ -50,6 +54,9 @@ ESPEAK_OTHER = tuple(
     f"{language}+{variant}"
     for language in ("es", "it", "de", "tr", "fi", "sw", "pl", "cs", "hu", "id", "nl", "pt")
     for variant in ("m3", "f2", "klatt", "f4")
+)
+ESPEAK_ARABIC = tuple(
+    f"ar+{variant}" for variant in ("m1", "m3", "m7", "f2", "f4", "f5", "klatt", "klatt4", "Andy", "steph")
 )
 
 
@@ -88,34 +95,50 @@ def cast_voices(lines: Sequence[tuple[str, str]], n_lines: int, seed: int) -> li
     return cast
 
 
-def _command(line: Line, wav: Path) -> list[str]:
+def _flite(line: Line, scratch: Path) -> tuple[np.ndarray, int, list[tuple[str, float]]]:
+    """Samples, rate, and phones with the second at which each begins, as ``espeak.speak`` gives them."""
     rng = random.Random(line.id)
-    if line.engine == "flite":
-        stretch = f"duration_stretch={rng.uniform(0.8, 1.2):.3f}"
-        command = ["flite", "-voice", line.voice, "--setf", stretch]
-        if line.voice in ("rms", "kal16"):  # the other voices carry their own pitch contour
-            command += ["--setf", f"int_f0_target_mean={rng.uniform(80, 160):.0f}"]
-        return [*command, "-t", line.text + " ", "-o", str(wav)]
-    pitch, rate = rng.randint(15, 85), rng.randint(120, 200)
-    return ["espeak-ng", "-v", line.voice, "-p", str(pitch), "-s", str(rate), "-w", str(wav), "--", line.text]
+    options = ["--setf", f"duration_stretch={rng.uniform(0.8, 1.2):.3f}"]
+    if line.voice in ("rms", "kal16"):  # the other voices carry their own pitch contour
+        options += ["--setf", f"int_f0_target_mean={rng.uniform(80, 160):.0f}"]
+    wav = scratch / "a.wav"
+    command = ["flite", "-voice", line.voice, *options, "-psdur", "-t", line.text + " ", "-o", str(wav)]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True)
+    samples, rate = soundfile.read(wav, dtype="int16")
+    ends = [phone.rsplit(":", 1) for phone in done.stdout.split()]
+    # The diphone voice's printed times run up to 3% ahead of its samples.
+    scale = len(samples) / rate / float(ends[-1][1])
+    begins = [0.0, *(float(end) * scale for _, end in ends[:-1])]
+    names = ("" if name == "pau" else name for name, _ in ends)
+    return samples, rate, list(zip(names, begins, strict=True))
 
 
 def speak(line: Line, out_dir: Path) -> tuple[str, str, str, float]:
-    """Speak one line into ``out_dir/ID.flac`` (16 kHz); returns its row of the manifest."""
-    path = out_dir / f"{line.id}.flac"
-    if not path.exists():
+    """Speak one line into ``out_dir/ID.flac`` (16 kHz) and its phones into ``ID.json``; returns its manifest row."""
+    path, phones_path = out_dir / f"{line.id}.flac", out_dir / f"{line.id}.json"
+    if not phones_path.exists():  # written last
         with tempfile.TemporaryDirectory(dir=out_dir) as scratch:
-            wav, flac = Path(scratch) / "a.wav", Path(scratch) / "a.flac"
-            subprocess.run(_command(line, wav), check=True, capture_output=True, timeout=120)
-            samples, rate = soundfile.read(wav, dtype="float32")
-            peak = max(float(abs(samples).max()), 1e-4)
-            soundfile.write(flac, soxr.resample(samples, rate, SAMPLE_RATE) * (0.5 / peak), SAMPLE_RATE)
-            flac.replace(path)
+            if line.engine == "flite":
+                samples, rate, phones = _flite(line, Path(scratch))
+            else:
+                rng = random.Random(line.id)
+                samples, rate, phones = espeak.speak(
+                    line.text, line.voice, pitch=rng.randint(15, 85), words_per_minute=rng.randint(120, 200)
+                )
+            wave = samples.astype(np.float32) / max(float(np.abs(samples.astype(np.int32)).max()), 1.0)
+            with atomic_path(path) as temporary:
+                soundfile.write(
+                    temporary, 0.5 * soxr.resample(wave, rate, SAMPLE_RATE), SAMPLE_RATE, format="FLAC"
+                )
+        with atomic_path(phones_path) as temporary:
+            temporary.write_text(json.dumps({"inventory": line.engine, "phones": phones}))
     return path.name, line.voice, line.text, soundfile.info(path).duration
 
 
-def synthesize(text_dir: Path, out_dir: Path, n_lines: int, *, seed: int = 0, held_out: bool = False) -> Path:
-    """Speak ``n_lines`` lines; resumes where a killed run stopped.
+def synthesize(
+    text_dir: Path, out_dir: Path, n_lines: int, *, n_made_up: int = 0, seed: int = 0, held_out: bool = False
+) -> Path:
+    """Speak ``n_lines`` lines, then ``n_made_up`` lines of made-up syllables; resumes where a killed run stopped.
 
     Returns:
         Path of ``manifest.csv`` (path, speaker, text, duration_s).
@@ -128,6 +151,11 @@ def synthesize(text_dir: Path, out_dir: Path, n_lines: int, *, seed: int = 0, he
             raise FileNotFoundError(f"{program} is not installed: apt-get install {program}")
     out_dir.mkdir(parents=True, exist_ok=True)
     cast = cast_voices(read_lines(text_dir, held_out=held_out), n_lines, seed)
+    rng = random.Random(seed)
+    cast += [
+        Line(id_, text, "espeak-ng", rng.choice(ESPEAK_ARABIC))
+        for id_, text in made_up_lines(n_made_up, seed)
+    ]
     jobs = (joblib.delayed(speak)(line, out_dir) for line in cast)
     rows = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
     manifest = out_dir / "manifest.csv"
