@@ -55,7 +55,7 @@ class UnitVocab:
         return len(SPECIALS) + len(self.symbols)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UnitVocab) and self.symbols == other.symbols
+        return type(self) is type(other) and isinstance(other, UnitVocab) and self.symbols == other.symbols
 
     def __hash__(self) -> int:
         return hash(self.symbols)
@@ -117,3 +117,20 @@ class UnitVocab:
                 f"token id {int(ids[units < 0][0])}: expected the id of a unit; cut special tokens off before decoding"
             )
         return units
+
+
+class UnitsFirstVocab(UnitVocab):
+    """Units 0 .. n_units - 1 are their own ids; the four special tokens follow: pGSLM's order.
+
+    Source: the UnitDictionary of fairseq's speech_unit_modeling task.
+
+    Args:
+        n_units: size of the codebook, at least 1.
+    Raises: InputError for no units.
+    """
+
+    def __init__(self, n_units: int) -> None:
+        super().__init__([str(unit) for unit in range(n_units)])
+        self.bos, self.pad, self.eos, self.unk = range(n_units, n_units + len(SPECIALS))
+        self._id_of_unit = np.arange(n_units, dtype=np.int64)
+        self._unit_of_id = np.append(self._id_of_unit, np.full(len(SPECIALS), -1, dtype=np.int64))

@@ -104,8 +104,8 @@ class CPCEncoder:
             )
         if keep_hidden and remainder != "short" and max_chunk is not None:
             raise InputError(
-                f"CPC chunks: expected remainder 'short' with keep_hidden, got {remainder!r}; state that goes on cannot "
-                "read samples twice"
+                f"CPC chunks: expected remainder 'short' with keep_hidden, got {remainder!r}; a state that goes on "
+                "cannot read samples twice"
             )
         self.name = name or Path(source).name
         self.sample_rate = 16_000
