@@ -134,3 +134,34 @@ class UnitsFirstVocab(UnitVocab):
         self.bos, self.pad, self.eos, self.unk = range(n_units, n_units + len(SPECIALS))
         self._id_of_unit = np.arange(n_units, dtype=np.int64)
         self._unit_of_id = np.append(self._id_of_unit, np.full(len(SPECIALS), -1, dtype=np.int64))
+
+
+class MBartVocab(UnitVocab):
+    """Units, then a tag for each language and `<mask>`, which the training appends to its dictionary file.
+
+    Attributes:
+        languages: names without brackets, "en_XX".
+        mask: id of `<mask>`.
+
+    Args:
+        symbols: the symbols of the dictionary file, in its order.
+        languages: in the order of training; may be empty.
+    """
+
+    def __init__(self, symbols: Sequence[str], languages: Sequence[str]) -> None:
+        super().__init__([*symbols, *(f"[{language}]" for language in languages), "<mask>"])
+        self.languages = tuple(languages)
+        self.mask = len(self) - 1
+
+    def language_id(self, language: str) -> int:
+        """Id of a language's tag. Raises: InputError for a language the model was not trained on."""
+        if language not in self.languages:
+            raise InputError(
+                f"language: expected one of {', '.join(self.languages) or 'none'}, got {language!r}; choose another"
+            )
+        return self.mask - len(self.languages) + self.languages.index(language)
+
+    @property
+    def unit_symbols(self) -> tuple[str, ...]:
+        """The symbols of the dictionary file."""
+        return self.symbols[: -len(self.languages) - 1]

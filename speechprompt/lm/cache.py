@@ -47,7 +47,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.length = prefix.length if prefix is not None else 0
+        self.n_prefix = self.length = prefix.length if prefix is not None else 0
         shape = (n_layers, n_rows, n_heads, self.length + max_length, d_head)
         self.key_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
         self.value_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
