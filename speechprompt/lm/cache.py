@@ -30,7 +30,7 @@ class Prefix:
 
 
 class KVCache:
-    """Keys and values of all past positions, in memory taken once: decoding never copies its past.
+    """Keys and values of all past positions, in memory taken once: only a beam search copies it.
 
     A prefix is written to the first columns when the cache is made; `length` counts it.
     """
@@ -47,7 +47,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.length = prefix.length if prefix is not None else 0
+        self.n_prefix = self.length = prefix.length if prefix is not None else 0
         shape = (n_layers, n_rows, n_heads, self.length + max_length, d_head)
         self.key_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
         self.value_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
@@ -68,6 +68,15 @@ class KVCache:
         self.key_LBHSE[layer, :, :, self.length : end] = key_BHTE
         self.value_LBHSE[layer, :, :, self.length : end] = value_BHTE
         return self.key_LBHSE[layer, :, :, :end], self.value_LBHSE[layer, :, :, :end]
+
+    def reorder(self, rows_N: Tensor) -> None:
+        """Let row i be what row `rows_N[i]` was, as a beam search needs; the number of rows may change."""
+        if len(rows_N) == len(self.padding_BS):
+            for past_LBHSE in (self.key_LBHSE, self.value_LBHSE):  # copy no more than what is filled
+                past_LBHSE[:, :, :, : self.length] = past_LBHSE[:, rows_N, :, : self.length]
+        else:
+            self.key_LBHSE, self.value_LBHSE = self.key_LBHSE[:, rows_N], self.value_LBHSE[:, rows_N]
+        self.padding_BS = self.padding_BS[rows_N]
 
     def mark_padding(self, padding_BT: Tensor) -> None:
         """Remember which of the T positions about to be written are padding (True)."""

@@ -84,7 +84,8 @@ class GSLM(UnitLM):
                 if isinstance(module, nn.Linear):
                     gain = 2**-0.5 if name.endswith(("q_proj", "k_proj", "v_proj")) else 1.0
                     nn.init.xavier_uniform_(module.weight, gain, generator=generator)
-                    nn.init.zeros_(module.bias)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
         return self
 
     def token_embedding(self, ids: Tensor) -> Tensor:

@@ -180,6 +180,23 @@ class DecoderLayer(nn.Module):
         allowed: Tensor | None = None,
     ) -> Tensor:
         """Run one layer: (B, T, D) to (B, T, D), or to (B, R, D) where only `read_BR` is wanted."""
+        return self.transform(
+            self.attend_to_self(
+                x_BTD, layer=layer, prefix=prefix, cache=cache, read_BR=read_BR, allowed=allowed
+            )
+        )
+
+    def attend_to_self(
+        self,
+        x_BTD: Tensor,
+        *,
+        layer: int,
+        prefix: tuple[Tensor, Tensor] | None,
+        cache: KVCache | None,
+        read_BR: Tensor | None,
+        allowed: Tensor | None,
+    ) -> Tensor:
+        """The first half: self-attention, added to the residual stream."""
         mixed = self.self_attn(
             self.self_attn_layer_norm(x_BTD),
             layer=layer,
@@ -188,5 +205,8 @@ class DecoderLayer(nn.Module):
             read_BR=read_BR,
             allowed=allowed,
         )
-        x = (x_BTD if read_BR is None else rows_at(x_BTD, read_BR)) + self.dropout(mixed)
+        return (x_BTD if read_BR is None else rows_at(x_BTD, read_BR)) + self.dropout(mixed)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The second half: the feed-forward part, added to the residual stream."""
         return x + self.dropout(self.fc2(self.activation(self.fc1(self.final_layer_norm(x)))))
