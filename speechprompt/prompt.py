@@ -5,8 +5,6 @@ Shapes: L layers, P prompt positions, D model dimension, B rows, T tokens.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -116,9 +114,7 @@ def make_prompt(kind: str, length: int, lm: UnitLM, *, seed: int = 0, dropout: f
     ids = np.random.default_rng(seed).choice(lm.vocab.unit_ids, size=length)
     row_BT = torch.from_numpy(np.concatenate([[lm.vocab.eos], ids])).to(lm.device)[None]
     if kind == "input":
-        prompt: Prompt = InputPrompt(
-            math.sqrt(lm.d_model) * lm.token_embedding(row_BT[0, 1:]), dropout=dropout
-        )
+        prompt: Prompt = InputPrompt(lm.embed_scale * lm.token_embedding(row_BT[0, 1:]), dropout=dropout)
     else:
         inputs_LTD = lm.key_value_inputs(lm.embed(row_BT))[:, 0, 1:].float()
         prompt = DeepPrompt(inputs_LTD, inputs_LTD, dropout=dropout)

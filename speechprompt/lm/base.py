@@ -6,6 +6,7 @@ Shapes: B rows, T tokens, R positions read, L layers, P prefix positions, D mode
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -38,6 +39,16 @@ class UnitLM(nn.Module, ABC):
     def d_head(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.n_heads
+
+    @property
+    def embed_scale(self) -> float:
+        """What `embed` multiplies token embeddings with."""
+        return math.sqrt(self.d_model)
+
+    @property
+    def d_output(self) -> int:
+        """Width of the final hidden state, which `logits` reads."""
+        return self.d_model
 
     @property
     @abstractmethod
