@@ -20,6 +20,7 @@ from speechprompt.lm.cache import KVCache
 from units.errors import InputError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+POSITIONS = ("sinusoidal", "learned", "none")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class TransformerConfig:
         dropout: on embeddings and on what each half layer adds to the residual stream, in training.
         activation: "relu" (GSLM) or "gelu".
         max_positions: most tokens in a row, special tokens included.
+        positions: "sinusoidal" (GSLM), "learned", or "none".
+        tied: whether the output projection is the embedding table (GSLM) or has weights of its own.
+        scale_embedding: whether embeddings are multiplied by sqrt(d_model).
     Raises: InputError for dimensions that do not fit together.
     """
 
@@ -44,6 +48,9 @@ class TransformerConfig:
     dropout: float = 0.1
     activation: str = "relu"
     max_positions: int = 3072
+    positions: str = "sinusoidal"
+    tied: bool = True
+    scale_embedding: bool = True
 
     def __post_init__(self) -> None:
         if min(self.n_layers, self.d_model, self.n_heads, self.d_ffn, self.max_positions) < 1:
@@ -53,6 +60,10 @@ class TransformerConfig:
         if self.d_model % self.n_heads:
             raise InputError(
                 f"transformer: expected n_heads to divide d_model, got {self.n_heads} and {self.d_model}"
+            )
+        if self.positions not in POSITIONS:
+            raise InputError(
+                f"transformer: expected positions {' or '.join(POSITIONS)}, got {self.positions!r}"
             )
         if self.activation not in ACTIVATIONS:
             raise InputError(
