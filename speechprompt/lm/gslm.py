@@ -52,6 +52,7 @@ class GSLM(UnitLM):
     """
 
     family = "gslm"
+    takes_infix = True
 
     def __init__(self, config: TransformerConfig, vocab: UnitVocab) -> None:
         super().__init__()
@@ -172,12 +173,15 @@ class GSLM(UnitLM):
                 )
         n_past = cache.length if cache is not None else prefix.length if prefix is not None else 0
         padding_BS = self._padding(n_past, n_new, cache, key_padding_mask)
-        allowed = visible(n_past, n_new, padding_BS=padding_BS)
+        past_from_B = prefix.visible_from_B if prefix is not None else None
+        allowed = visible(n_past, n_new, padding_BS=padding_BS, past_from_B=past_from_B)
         for index, layer in enumerate(self._decoder_layers()):
             read_BR = None
             if index == self.n_layers - 1 and read_positions is not None:
                 read_BR = read_positions
-                allowed = visible(n_past, n_new, read_BR=read_BR, padding_BS=padding_BS)
+                allowed = visible(
+                    n_past, n_new, read_BR=read_BR, padding_BS=padding_BS, past_from_B=past_from_B
+                )
             side = (prefix.key_LBHPE[index], prefix.value_LBHPE[index]) if prefix is not None else None
             x_BTD = layer(x_BTD, layer=index, prefix=side, cache=cache, read_BR=read_BR, allowed=allowed)
         if cache is not None:
