@@ -8,9 +8,10 @@ import torch
 
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.gslm import GSLM, read_config
+from speechprompt.lm.pgslm import PGSLM
 from units.errors import InputError
 
-FAMILIES: dict[str, type[UnitLM]] = {GSLM.family: GSLM}
+FAMILIES: dict[str, type[UnitLM]] = {GSLM.family: GSLM, PGSLM.family: PGSLM}
 
 
 def load_lm(folder: str | Path, *, device: str | torch.device = "cpu") -> UnitLM:
