@@ -32,7 +32,8 @@ class BeamConfig:
     Attributes:
         beam: hypotheses kept for each row; 1 is greedy decoding.
         max_length: most tokens of a hypothesis, forced ones included, the end not counted.
-        min_length: no end before this many tokens; it does not hold while any row of the batch is still forced.
+        min_length: no end before this many tokens, forced ones included. (The reference lets it wait until the longest
+            row of the batch is no longer forced, so that a row's result depends on its neighbours.)
         length_penalty: a hypothesis scores its summed log probabilities / length ** length_penalty, end included.
         temperature: logits are divided by it.
         unknown_penalty: taken off the log probability of `<unk>`.
@@ -243,12 +244,13 @@ class _Search:
         if step >= self.config.max_length:
             allowed_BV[:] = False
             allowed_BV[:, self.end] = True
-        elif step < self.n_forced:
-            token_B = self.forced_BT[:, step]
-            only_BV = torch.zeros_like(allowed_BV).scatter(1, token_B[:, None], True)
-            allowed_BV = torch.where(token_B.eq(self.pad)[:, None], allowed_BV, only_BV)
-        elif step < self.config.min_length:
-            allowed_BV[:, self.end] = False
+        else:
+            if step < self.config.min_length:
+                allowed_BV[:, self.end] = False
+            if step < self.n_forced:
+                token_B = self.forced_BT[:, step]
+                only_BV = torch.zeros_like(allowed_BV).scatter(1, token_B[:, None], True)
+                allowed_BV = torch.where(token_B.eq(self.pad)[:, None], allowed_BV, only_BV)
         allowed_BV[:, self.pad] = False
         log_prob_BKV = log_prob_BKV.masked_fill(~allowed_BV[:, None], -torch.inf)
         total_BC = (self.total_BK[:, :, None] + log_prob_BKV).flatten(1)

@@ -1,7 +1,7 @@
 """Opening fairseq checkpoints of every generation, safely and without fairseq, and using every tensor in them.
 
-Source: the layout of fairseq's `checkpoint_utils`: weights under `model`; the configuration as an argparse Namespace in
-`args` (until 2020), as omegaconf objects (to March 2021) or as plain dicts in `cfg`, whose parts may again be Namespaces.
+Source: the layout of fairseq's `checkpoint_utils`: weights under `model`; the configuration as an argparse Namespace
+in `args` (until 2020), as omegaconf objects (to March 2021) or plain dicts in `cfg`, whose parts may be Namespaces.
 """
 
 from __future__ import annotations

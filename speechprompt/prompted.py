@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, P prompt positions, D model dimension, N labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,13 @@ class PromptConfig:
 
     Attributes:
         kind: prompt kind, "deep" or "input".
-        length: prompt positions.
-        verbalizer: "learnable", "random" or "frequency".
+        length: prompt positions before the row.
+        verbalizer: "learnable", "random" or "frequency"; "given" for label tokens that came with an imported prompt.
         read: what a learnable verbalizer reads: "hidden", the final hidden state, or "logits", as published.
         dropout: on prompt vectors, in training.
         verbalizer_dropout: on what a learnable verbalizer reads, in training.
         seed: of the first values.
+        infix_length: prompt positions before `<s>` (imported SpeechPrompt v1 prompts).
     """
 
     kind: str = "deep"
@@ -44,6 +45,7 @@ class PromptConfig:
     dropout: float = 0.1
     verbalizer_dropout: float = 0.1
     seed: int = 0
+    infix_length: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for run.json; PromptConfig(**d) reads it back."""
@@ -78,17 +80,35 @@ class PromptedLM(nn.Module):
 
     def label_logits(self, batch: Batch) -> Tensor:
         """One score per label: (B, N) float32. The last layer and the output run at the separator only."""
-        x_BTD = self.lm.embed(batch.ids_BT, separator=self.separator)
-        read_BR = (batch.lengths_B - 1)[:, None]
-        rows_PD = self.prompt.rows()
-        if rows_PD is not None:
-            x_BTD = torch.cat([rows_PD.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD], dim=1)
-            read_BR = read_BR + self.prompt.length
-        hidden_BRD = self.lm(x_BTD, prefix=self.prompt.prefix(self.lm), read_positions=read_BR)
+        hidden_BRD = self.hidden(batch.ids_BT, (batch.lengths_B - 1)[:, None])
         # The last step decides between labels: bfloat16 would tie close ones.
-        with torch.autocast(x_BTD.device.type, enabled=False):
+        with torch.autocast(hidden_BRD.device.type, enabled=False):
             logits_BN: Tensor = self.verbalizer(hidden_BRD[:, 0].float(), self.lm)
         return logits_BN
+
+    def hidden(self, ids_BT: Tensor, read_BR: Tensor | None = None) -> Tensor:
+        """Final hidden states under the prompt at tokens of rows that hold `<s>`; prompt positions are left out.
+
+        Args:
+            ids_BT: token ids, int64, padded on the right.
+            read_BR: which tokens of each row to read, int64; None for all.
+        Returns: (B, R, D), or (B, T, D) for None.
+        """
+        x_BTD = self.lm.embed(ids_BT, separator=self.separator)
+        prefix, rows_PD, infix_PD = self.prompt.prefix(self.lm), self.prompt.rows(), self.prompt.infix_rows()
+        before_B = ids_BT.eq(self.lm.vocab.bos).int().argmax(1)  # tokens before `<s>`
+        if prefix is not None and self.prompt.infix_length:
+            prefix = replace(prefix, visible_from_B=before_B)
+        if (rows_PD is not None or infix_PD is not None) and read_BR is None:
+            read_BR = torch.arange(ids_BT.shape[1], device=x_BTD.device).expand(len(x_BTD), -1)
+        if infix_PD is not None and read_BR is not None:
+            x_BTD = insert_rows(x_BTD, infix_PD.to(x_BTD.dtype), before_B)
+            read_BR = read_BR + len(infix_PD) * (read_BR >= before_B[:, None])
+        if rows_PD is not None and read_BR is not None:
+            x_BTD = torch.cat([rows_PD.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD], dim=1)
+            read_BR = read_BR + len(rows_PD)
+        hidden: Tensor = self.lm(x_BTD, prefix=prefix, read_positions=read_BR)
+        return hidden
 
     def forward(self, batch: Batch) -> Tensor:
         """The same as `label_logits`, under the name that wrappers for several devices know."""
@@ -137,6 +157,19 @@ class PromptedLM(nn.Module):
         self.load_state_dict(dict(state), strict=False)
 
 
+def insert_rows(x_BTD: Tensor, rows_PD: Tensor, before_B: Tensor) -> Tensor:
+    """Put rows between the first `before_B` positions of each row and the rest: (B, T + P, D)."""
+    n_tokens, n_rows = x_BTD.shape[1], len(rows_PD)
+    column_BS = torch.arange(n_tokens + n_rows, device=x_BTD.device).expand(len(x_BTD), -1)
+    place_BS = column_BS - before_B[:, None]
+    inside_BS = (place_BS >= 0) & (place_BS < n_rows)
+    # Tokens keep their order; the rows stand behind all tokens in what is gathered from.
+    source_BS = torch.where(place_BS >= n_rows, column_BS - n_rows, column_BS)
+    source_BS = torch.where(inside_BS, n_tokens + place_BS, source_BS)
+    both_BSD = torch.cat([x_BTD, rows_PD.expand(len(x_BTD), -1, -1)], dim=1)
+    return both_BSD.gather(1, source_BS[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+
+
 def build_prompted(
     lm: UnitLM, n_labels: int, config: PromptConfig, *, unit_counts: np.ndarray | None = None
 ) -> PromptedLM:
@@ -177,7 +210,14 @@ def restore_prompted(
 
 
 def _assemble(lm: UnitLM, config: PromptConfig, verbalizer: Verbalizer) -> PromptedLM:
-    prompt = make_prompt(config.kind, config.length, lm, seed=config.seed, dropout=config.dropout)
+    prompt = make_prompt(
+        config.kind,
+        config.length,
+        lm,
+        infix_length=config.infix_length,
+        seed=config.seed,
+        dropout=config.dropout,
+    )
     unit_id = np.random.default_rng((config.seed, 1)).choice(lm.vocab.unit_ids)
     with torch.no_grad():
         separator = lm.token_embedding(torch.tensor(unit_id, device=lm.device))

@@ -6,7 +6,6 @@ Shapes: B rows, T tokens, R positions read, L layers, P prefix positions, D mode
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
@@ -23,27 +22,26 @@ class UnitLM(nn.Module, ABC):
 
     Attributes:
         family: name in the model folder's config.json.
+        takes_infix: whether `forward` heeds a prefix's `visible_from_B`, which deep infix prompts need.
         vocab: the token inventory.
         n_layers, n_heads, d_model, d_head: dimensions that a prompt's shape follows from.
+        embed_scale: what `embed` multiplies token embeddings with; the model may scale them once more inside.
         max_positions: most tokens in a row, special tokens included.
     """
 
     family: ClassVar[str]
+    takes_infix: ClassVar[bool] = False
     vocab: UnitVocab
     n_layers: int
     n_heads: int
     d_model: int
+    embed_scale: float
     max_positions: int
 
     @property
     def d_head(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.n_heads
-
-    @property
-    def embed_scale(self) -> float:
-        """What `embed` multiplies token embeddings with."""
-        return math.sqrt(self.d_model)
 
     @property
     def d_output(self) -> int:

@@ -18,10 +18,12 @@ class Prefix:
     Attributes:
         key_LBHPE: keys; B is 1 for a prefix shared by all rows.
         value_LBHPE: values, same shape.
+        visible_from_B: first new position of each row, int64, that may attend to it (an infix prompt); None: all may.
     """
 
     key_LBHPE: Tensor
     value_LBHPE: Tensor
+    visible_from_B: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -47,6 +49,8 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
+        if prefix is not None and prefix.visible_from_B is not None:
+            raise ValueError("a cache cannot begin with a prefix that only some positions may attend to")
         self.n_prefix = self.length = prefix.length if prefix is not None else 0
         shape = (n_layers, n_rows, n_heads, self.length + max_length, d_head)
         self.key_LBHSE = torch.zeros(shape, device=device, dtype=dtype)

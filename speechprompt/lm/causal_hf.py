@@ -56,6 +56,7 @@ class CausalHF(UnitLM):
         self._d_head = int(
             getattr(config, "head_dim", None) or self.d_model // int(config.num_attention_heads)
         )
+        self.embed_scale = 1.0
         self.max_positions = int(getattr(config, "max_position_embeddings", None) or 2048)
         self._attentions = tuple(attention_modules(hf, self.n_layers))
         self.eval()
@@ -65,11 +66,6 @@ class CausalHF(UnitLM):
     def d_head(self) -> int:
         """Width of one key/value head."""
         return self._d_head
-
-    @property
-    def embed_scale(self) -> float:
-        """1: models that scale their embeddings do it inside."""
-        return 1.0
 
     @property
     def d_output(self) -> int:

@@ -92,20 +92,21 @@ class PGSLM(GSLM):
             durations_BT: numbers or classes; None for zeros, which a model without duration input reads in any case.
             f0_BT: likewise.
         """
-        x_BTD = super().embed(ids_BT, separator=separator, n_before_B=n_before_B)
         prosody = self.prosody
-        x_BTD = x_BTD + self._embed_stream(
-            self.embed_duration, durations_BT if prosody.duration_input else None, ids_BT
+        durations_BT = durations_BT if prosody.duration_input else None
+        f0_BT = f0_BT if prosody.f0_input else None
+        return self.dropout(
+            self._placed_embedding(ids_BT, separator, n_before_B)
+            + self._embed_stream(self.embed_duration, durations_BT, ids_BT)
+            + self._embed_stream(self.embed_f0, f0_BT, ids_BT)
         )
-        return x_BTD + self._embed_stream(self.embed_f0, f0_BT if prosody.f0_input else None, ids_BT)
 
     def _embed_stream(self, embedding: nn.Module, stream_BT: Tensor | None, ids_BT: Tensor) -> Tensor:
         stream_BT = torch.zeros_like(ids_BT) if stream_BT is None else stream_BT
-        if isinstance(embedding, nn.Embedding):
-            embedded: Tensor = embedding(stream_BT)
-        else:
-            embedded = embedding(stream_BT[:, :, None].to(self.embed_tokens.weight.dtype))
-        return self.dropout(embedded)
+        if isinstance(embedding, nn.Linear):
+            stream_BT = stream_BT[:, :, None].to(embedding.weight.dtype)
+        embedded_BTD: Tensor = embedding(stream_BT)
+        return embedded_BTD
 
     def read(self, streams: Streams) -> StreamLogits:
         """Predict what follows each position of whole rows (B, T)."""
@@ -156,7 +157,7 @@ class PGSLM(GSLM):
         with torch.device("meta"):  # drawing initial weights only to overwrite them takes most of the time
             model = cls(transformer, vocab, prosody)
         fill(model, weights, folder)
-        model.positions_ND = model._positions().to(device)
+        model.fixed_positions_ND = model._fixed_positions().to(device)
         model.eval()
         return model
 

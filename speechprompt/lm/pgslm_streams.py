@@ -42,6 +42,7 @@ class ProsodyConfig:
         interpolate_f0: fill unvoiced units between voiced ones on a straight line.
         log_f0: take the natural logarithm of F0.
         normalize_f0_mean, normalize_f0_std: take off the speaker's mean; divide by the speaker's deviation.
+        f0_edges: borders between the F0 bins, ascending; None where they are not known.
     Raises: InputError for values outside their range.
     """
 
@@ -57,8 +58,16 @@ class ProsodyConfig:
     log_f0: bool = True
     normalize_f0_mean: bool = True
     normalize_f0_std: bool = False
+    f0_edges: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.f0_edges is not None:
+            object.__setattr__(self, "f0_edges", tuple(self.f0_edges))
+            if len(self.f0_edges) != self.n_f0_bins - 1:
+                raise InputError(
+                    f"prosody: expected {self.n_f0_bins - 1} borders between {self.n_f0_bins} F0 bins, got "
+                    f"{len(self.f0_edges)}; mend the configuration"
+                )
         if min(self.max_duration, self.n_f0_bins) < 1 or min(self.duration_delay, self.f0_delay) < 0:
             raise InputError(
                 f"prosody: expected max_duration and n_f0_bins >= 1 and delays >= 0, got {self}; mend the configuration"

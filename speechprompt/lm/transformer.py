@@ -20,6 +20,7 @@ from speechprompt.lm.cache import KVCache
 from units.errors import InputError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+POSITIONS = ("sinusoidal", "learned", "none")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class TransformerConfig:
         dropout: on embeddings and on what each half layer adds to the residual stream, in training.
         activation: "relu" (GSLM) or "gelu".
         max_positions: most tokens in a row, special tokens included.
+        positions: "sinusoidal" (GSLM), "learned", or "none".
+        tied: whether the output projection is the embedding table (GSLM) or has weights of its own.
+        scale_embedding: whether embeddings are multiplied by sqrt(d_model).
     Raises: InputError for dimensions that do not fit together.
     """
 
@@ -44,6 +48,9 @@ class TransformerConfig:
     dropout: float = 0.1
     activation: str = "relu"
     max_positions: int = 3072
+    positions: str = "sinusoidal"
+    tied: bool = True
+    scale_embedding: bool = True
 
     def __post_init__(self) -> None:
         if min(self.n_layers, self.d_model, self.n_heads, self.d_ffn, self.max_positions) < 1:
@@ -53,6 +60,10 @@ class TransformerConfig:
         if self.d_model % self.n_heads:
             raise InputError(
                 f"transformer: expected n_heads to divide d_model, got {self.n_heads} and {self.d_model}"
+            )
+        if self.positions not in POSITIONS:
+            raise InputError(
+                f"transformer: expected positions {' or '.join(POSITIONS)}, got {self.positions!r}"
             )
         if self.activation not in ACTIVATIONS:
             raise InputError(
@@ -70,7 +81,12 @@ class TransformerConfig:
 
 
 def visible(
-    n_past: int, n_new: int, *, read_BR: Tensor | None = None, padding_BS: Tensor | None = None
+    n_past: int,
+    n_new: int,
+    *,
+    read_BR: Tensor | None = None,
+    padding_BS: Tensor | None = None,
+    past_from_B: Tensor | None = None,
 ) -> Tensor | None:
     """Which of S = n_past + n_new positions each query may attend to; None where plain causal order says it all.
 
@@ -79,19 +95,23 @@ def visible(
         n_new: new positions.
         read_BR: positions among the new ones that the queries stand at, int64; None for every new position.
         padding_BS: True at padding. A query at a padded position still sees itself, so that no row is empty.
+        past_from_B: first new position of each row that may attend to the past; None: all may.
     Returns: bool (B or 1, 1, R or T, S), True where attention is allowed.
     """
-    if read_BR is None and padding_BS is None:
+    some = next((t for t in (read_BR, padding_BS, past_from_B) if t is not None), None)
+    if some is None:
         return None
     if read_BR is not None:
         column_BR = n_past + read_BR
     else:
-        assert padding_BS is not None
-        column_BR = torch.arange(n_past, n_past + n_new, device=padding_BS.device)[None]
+        column_BR = torch.arange(n_past, n_past + n_new, device=some.device)[None]
     columns_S = torch.arange(n_past + n_new, device=column_BR.device)
     allowed_BRS = columns_S <= column_BR[:, :, None]
     if padding_BS is not None:
         allowed_BRS = allowed_BRS & (~padding_BS[:, None] | (columns_S == column_BR[:, :, None]))
+    if past_from_B is not None:
+        sees_past_BR = column_BR >= n_past + past_from_B[:, None]
+        allowed_BRS = allowed_BRS & (sees_past_BR[:, :, None] | (columns_S >= n_past))
     return allowed_BRS[:, None]
 
 

@@ -74,6 +74,8 @@ class HubertEncoder:
         preprocessing = _read_preprocessing(source)
         self.sample_rate = int(preprocessing.get("sampling_rate", 16_000))
         self.normalize = bool(preprocessing.get("do_normalize", False))
+        # fairseq adds more to the variance than transformers does; converted checkpoints say so.
+        self._normalize_epsilon = float(preprocessing.get("normalize_epsilon", 1e-7))
         self._convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         # With batch norm in front of the positional convolution, zeroed padding would not stay zero.
         self._one_by_one = bool(getattr(config, "conv_pos_batch_norm", False))
@@ -123,7 +125,9 @@ class HubertEncoder:
         """Waves of one length through convolutions and projection: (B, F, D)."""
         if self.normalize:
             variance_B1 = wave_BN.var(dim=1, correction=0, keepdim=True)
-            wave_BN = (wave_BN - wave_BN.mean(dim=1, keepdim=True)) / torch.sqrt(variance_B1 + 1e-7)
+            wave_BN = (wave_BN - wave_BN.mean(dim=1, keepdim=True)) / torch.sqrt(
+                variance_B1 + self._normalize_epsilon
+            )
         x_BCF = self._model.feature_extractor(wave_BN)
         projected = self._model.feature_projection(x_BCF.transpose(1, 2))
         # wav2vec 2.0 and WavLM also return the unprojected features
