@@ -45,6 +45,7 @@ class CausalHF(UnitLM):
 
     family = "causal_hf"
     vocab: CausalVocab
+    hf: Any  # a model of transformers; each family has a class of its own
 
     def __init__(self, hf: nn.Module, vocab: CausalVocab) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ class CausalHF(UnitLM):
     def token_embedding(self, ids: Tensor) -> Tensor:
         """Embeddings (..., D) of ids (...); the end of a row, and ids behind the last, are looked up as start."""
         other = ids.ge(len(self.vocab)) | ids.eq(self.vocab.eos)
-        embedding: Tensor = self.hf.get_input_embeddings()(torch.where(other, self.vocab.start, ids))  # type: ignore[operator]
+        embedding: Tensor = self.hf.get_input_embeddings()(torch.where(other, self.vocab.start, ids))
         return embedding
 
     def embed(
@@ -102,7 +103,7 @@ class CausalHF(UnitLM):
 
         The vectors stand in for the attention's input in a run over P positions, keys in one row and values in another.
         """
-        layers = [PastLayer(i) for i in range(self.n_layers)]
+        layers: list[Any] = [PastLayer(i) for i in range(self.n_layers)]
         sides = torch.stack([key_LPD, value_LPD], dim=1)
         n_positions = key_LPD.shape[1]
         with seeing_inputs(list(self._attentions), lambda layer, x: sides[layer].to(x.dtype)):
@@ -176,9 +177,10 @@ class CausalHF(UnitLM):
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
         """The output layer, or its rows `ids`."""
-        weight, bias = self._output().weight, self._output().bias
+        weight: Tensor = self._output().weight
+        bias: Tensor | None = self._output().bias
         if ids is not None:
-            weight, bias = weight[ids], None if bias is None else bias[ids]
+            weight, bias = weight[ids], bias[ids] if bias is not None else None
         return F.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
 
     def new_cache(self, n_rows: int, max_length: int, *, prefix: Prefix | None = None) -> KVCache:
@@ -202,7 +204,7 @@ class CausalHF(UnitLM):
         shutil.rmtree(folder / "model", ignore_errors=True)
         with atomic_dir(folder / "model") as temporary, silent():
             state = {name: tensor.detach().to("cpu", dtype) for name, tensor in self.hf.state_dict().items()}
-            self.hf.save_pretrained(temporary, state_dict=state)  # type: ignore[operator]
+            self.hf.save_pretrained(temporary, state_dict=state)
         content = {
             "family": self.family,
             "unit_ids": self.vocab.unit_ids.tolist(),
@@ -245,10 +247,10 @@ class CausalHF(UnitLM):
 
     @property
     def _d_embed(self) -> int:
-        return int(self.hf.get_input_embeddings().weight.shape[1])  # type: ignore[operator,union-attr]
+        return int(self.hf.get_input_embeddings().weight.shape[1])
 
     def _output(self) -> nn.Linear:
-        output = self.hf.get_output_embeddings()  # type: ignore[operator]
+        output = self.hf.get_output_embeddings()
         assert isinstance(output, nn.Linear)
         return output
 

@@ -37,9 +37,10 @@ def load_causal(source: str | Path) -> Any:
     if config is not None and config.get("model_type") == SLAM:
         return _load_slam(source, config)
     with loading(source, "causal language model"):
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(source), dtype=torch.float32, output_loading_info=True, trust_remote_code=False
         )
+    model, info = loaded
     _require_whole(source, {*info["missing_keys"], *info["mismatched_keys"]})
     return model.eval()
 
