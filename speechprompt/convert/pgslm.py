@@ -85,7 +85,9 @@ def _fairseq_name(name: str, used: UsedTensors) -> str:
 
 
 def _max_positions(options: Mapping[str, Any], task: Mapping[str, Any]) -> int:
-    return int(options.get("max_target_positions") or task.get("tokens_per_sample") or 1024)
+    names = ("max_target_positions", "tokens_per_sample")
+    named = (part.get(name) for part in (options, task) for name in names)
+    return int(next((n for n in named if n), 1024))
 
 
 def _prosody(
