@@ -22,7 +22,7 @@ from speechprompt.convert.fairseq_transformer import (
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.folder import fill
 from speechprompt.lm.pgslm import PGSLM
-from speechprompt.lm.pgslm_streams import ProsodyConfig
+from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.vocab import SPECIALS, UnitsFirstVocab
 from units.safe_pickle import read_torch_file
 

@@ -128,4 +128,5 @@ class Side(nn.Module):
 
 
 def side_of(prefix: Prefix | None, layer: int) -> tuple[Tensor, Tensor] | None:
+    """One layer's keys and values of a prefix, as a layer takes them; None where there is no prefix."""
     return None if prefix is None else (prefix.key_LBHPE[layer], prefix.value_LBHPE[layer])

@@ -14,7 +14,7 @@ from speechprompt.lm.unit_mbart import UnitMBart
 
 
 class MBartDecoder:
-    """The decoder side as a `beam.StepDecoder`: it writes what the encoder's memory asks for.
+    """The decoder side as a `speechprompt.beam.StepDecoder`: it writes what the encoder's memory asks for.
 
     Args:
         model: in evaluation mode.

@@ -16,15 +16,8 @@ from speechprompt.fairseq import read_fairseq
 from speechprompt.lm import load_lm
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_decode import continue_streams
-from speechprompt.lm.pgslm_streams import (
-    F0Statistics,
-    StreamBatch,
-    f0_bins,
-    normalized_f0,
-    realigned,
-    stream_batch,
-    utterance_streams,
-)
+from speechprompt.lm.pgslm_streams import StreamBatch, realigned, stream_batch, utterance_streams
+from speechprompt.lm.prosody import F0Statistics, f0_bins, normalized_f0
 from units.safe_pickle import read_torch_file
 
 VARIANTS = ("continuous", "discrete", "discrete_no_prosody_input")

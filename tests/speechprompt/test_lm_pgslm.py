@@ -11,18 +11,8 @@ import torch
 from speechprompt.lm import load_lm
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_decode import StreamSampling, continue_streams
-from speechprompt.lm.pgslm_streams import (
-    F0Statistics,
-    ProsodyConfig,
-    Streams,
-    delayed,
-    f0_bins,
-    f0_centres,
-    normalized_f0,
-    realigned,
-    stream_batch,
-    utterance_streams,
-)
+from speechprompt.lm.pgslm_streams import Streams, delayed, realigned, stream_batch, utterance_streams
+from speechprompt.lm.prosody import F0Statistics, ProsodyConfig, f0_bins, f0_centres, normalized_f0
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.vocab import UnitsFirstVocab, UnitVocab
 from units.errors import InputError
