@@ -58,23 +58,29 @@ class DeepPrompt(Prompt):
     Args:
         key_LPD, value_LPD: first values, float32.
         dropout: on the vectors, in training.
-        infix: whether only `<s>` and what follows it attend to them, as if they stood before `<s>`.
+        infix_PD: first values of rows before `<s>`, at whose positions the vectors then stand: only `<s>` and what
+            follows it attend to these. The rows themselves reach no label, only what is predicted where they stand.
     """
 
     kind = "deep"
 
     def __init__(
-        self, key_LPD: Tensor, value_LPD: Tensor, *, dropout: float = 0.1, infix: bool = False
+        self, key_LPD: Tensor, value_LPD: Tensor, *, infix_PD: Tensor | None = None, dropout: float = 0.1
     ) -> None:
         super().__init__()
         self.key = nn.Parameter(key_LPD.detach().clone())
         self.value = nn.Parameter(value_LPD.detach().clone())
         self.dropout = nn.Dropout(dropout)
-        self.length, self.infix_length = (0, key_LPD.shape[1]) if infix else (key_LPD.shape[1], 0)
+        self.infix = None if infix_PD is None else nn.Parameter(infix_PD.detach().clone())
+        self.length, self.infix_length = (key_LPD.shape[1], 0) if infix_PD is None else (0, key_LPD.shape[1])
 
     def prefix(self, lm: UnitLM) -> Prefix:
         """Keys and values of every layer, computed anew in each call so that gradients reach the vectors."""
         return lm.prefix(self.dropout(self.key), self.dropout(self.value))
+
+    def infix_rows(self) -> Tensor | None:
+        """The rows before `<s>`, or None."""
+        return None if self.infix is None else self.dropout(self.infix)
 
 
 class InputPrompt(Prompt):
@@ -147,7 +153,8 @@ def make_prompt(
         prompt: Prompt = InputPrompt(rows_PD[:length], infix_PD=infix_PD, dropout=dropout)
     else:
         inputs_LTD = lm.key_value_inputs(lm.embed(row_BT))[:, 0, 1:].float()
-        prompt = DeepPrompt(inputs_LTD, inputs_LTD, dropout=dropout, infix=infix_length > 0)
+        infix_PD = math.sqrt(lm.d_model) * lm.token_embedding(row_BT[0, 1:]) if infix_length else None
+        prompt = DeepPrompt(inputs_LTD, inputs_LTD, infix_PD=infix_PD, dropout=dropout)
     lm.train(training)
     return prompt
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from speechprompt.batch import Batch
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
 from speechprompt.prompt import Prompt, make_prompt
 from speechprompt.verbalizer import TokenVerbalizer, Verbalizer, make_verbalizer
 from units.errors import InputError
@@ -80,35 +81,37 @@ class PromptedLM(nn.Module):
 
     def label_logits(self, batch: Batch) -> Tensor:
         """One score per label: (B, N) float32. The last layer and the output run at the separator only."""
-        hidden_BRD = self.hidden(batch.ids_BT, (batch.lengths_B - 1)[:, None])
+        x_BSD, prefix, column_BT = self._inputs(batch.ids_BT)
+        read_BR = column_BT.gather(1, (batch.lengths_B - 1)[:, None])
+        hidden_BRD = self.lm(x_BSD, prefix=prefix, read_positions=read_BR)
         # The last step decides between labels: bfloat16 would tie close ones.
-        with torch.autocast(hidden_BRD.device.type, enabled=False):
+        with torch.autocast(x_BSD.device.type, enabled=False):
             logits_BN: Tensor = self.verbalizer(hidden_BRD[:, 0].float(), self.lm)
         return logits_BN
 
-    def hidden(self, ids_BT: Tensor, read_BR: Tensor | None = None) -> Tensor:
-        """Final hidden states under the prompt at tokens of rows that hold `<s>`; prompt positions are left out.
+    def hidden(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Final hidden states (B, S, D) of all positions, prompt rows included, and the column (B, T) of each token.
 
-        Args:
-            ids_BT: token ids, int64, padded on the right.
-            read_BR: which tokens of each row to read, int64; None for all.
-        Returns: (B, R, D), or (B, T, D) for None.
+        ids_BT: rows that hold `<s>`, int64, padded on the right.
         """
-        x_BTD = self.lm.embed(ids_BT, separator=self.separator)
+        x_BSD, prefix, column_BT = self._inputs(ids_BT)
+        return self.lm(x_BSD, prefix=prefix), column_BT
+
+    def _inputs(self, ids_BT: Tensor) -> tuple[Tensor, Prefix | None, Tensor]:
+        """Embedded rows with the prompt's rows put in, the prompt's prefix, and where each token then stands."""
+        x_BSD = self.lm.embed(ids_BT, separator=self.separator)
+        column_BT = torch.arange(ids_BT.shape[1], device=x_BSD.device).expand(len(x_BSD), -1)
         prefix, rows_PD, infix_PD = self.prompt.prefix(self.lm), self.prompt.rows(), self.prompt.infix_rows()
-        before_B = ids_BT.eq(self.lm.vocab.bos).int().argmax(1)  # tokens before `<s>`
-        if prefix is not None and self.prompt.infix_length:
-            prefix = replace(prefix, visible_from_B=before_B)
-        if (rows_PD is not None or infix_PD is not None) and read_BR is None:
-            read_BR = torch.arange(ids_BT.shape[1], device=x_BTD.device).expand(len(x_BTD), -1)
-        if infix_PD is not None and read_BR is not None:
-            x_BTD = insert_rows(x_BTD, infix_PD.to(x_BTD.dtype), before_B)
-            read_BR = read_BR + len(infix_PD) * (read_BR >= before_B[:, None])
-        if rows_PD is not None and read_BR is not None:
-            x_BTD = torch.cat([rows_PD.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD], dim=1)
-            read_BR = read_BR + len(rows_PD)
-        hidden: Tensor = self.lm(x_BTD, prefix=prefix, read_positions=read_BR)
-        return hidden
+        if infix_PD is not None:
+            before_B = ids_BT.eq(self.lm.vocab.bos).int().argmax(1)  # tokens before `<s>`
+            x_BSD = insert_rows(x_BSD, infix_PD.to(x_BSD.dtype), before_B)
+            column_BT = column_BT + len(infix_PD) * (column_BT >= before_B[:, None])
+            if prefix is not None:
+                prefix = replace(prefix, visible_BTS=infix_visible(before_B, len(infix_PD), x_BSD.shape[1]))
+        if rows_PD is not None:
+            x_BSD = torch.cat([rows_PD.to(x_BSD.dtype).expand(len(x_BSD), -1, -1), x_BSD], dim=1)
+            column_BT = column_BT + len(rows_PD)
+        return x_BSD, prefix, column_BT
 
     def forward(self, batch: Batch) -> Tensor:
         """The same as `label_logits`, under the name that wrappers for several devices know."""
@@ -168,6 +171,23 @@ def insert_rows(x_BTD: Tensor, rows_PD: Tensor, before_B: Tensor) -> Tensor:
     source_BS = torch.where(inside_BS, n_tokens + place_BS, source_BS)
     both_BSD = torch.cat([x_BTD, rows_PD.expand(len(x_BTD), -1, -1)], dim=1)
     return both_BSD.gather(1, source_BS[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+
+
+def infix_visible(before_B: Tensor, n_infix: int, n_rows: int) -> Tensor:
+    """What each position attends to where deep prompt vectors stand in for the keys of rows before `<s>`.
+
+    Args:
+        before_B: where the infix rows begin, int64.
+        n_infix: how many they are.
+        n_rows: positions, infix rows included.
+    Returns: bool (B, n_rows, n_infix + n_rows), columns as in Prefix.visible_BTS.
+    """
+    row = torch.arange(n_rows, device=before_B.device)
+    place_BT = row - before_B[:, None]  # among the infix rows from 0 on, negative before them
+    vectors_BTP = place_BT[:, :, None] >= row[:n_infix]
+    is_infix_BT = (place_BT >= 0) & (place_BT < n_infix)
+    rows_BTT = (row <= row[:, None]) & ~is_infix_BT[:, None]
+    return torch.cat([vectors_BTP, rows_BTT], dim=2)
 
 
 def build_prompted(

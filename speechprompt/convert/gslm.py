@@ -32,14 +32,19 @@ _BLOCK = ("self_attn_layer_norm", "self_attn.out_proj", "final_layer_norm", "fc1
 
 
 def convert(
-    checkpoint: FairseqCheckpoint, to: Path, *, dictionary: Path | None = None, half: bool = False
+    checkpoint: FairseqCheckpoint,
+    to: Path,
+    *,
+    dictionary: Path | None = None,
+    extra: Mapping[str, str] | None = None,
+    half: bool = False,
 ) -> Converted:
     """Write the model folder `to`: config.json and model.safetensors (float16 where `half`).
 
-    dictionary: None for dict.txt beside the checkpoint.
+    dictionary: None for dict.txt beside the checkpoint. extra: see `read_gslm`.
     Raises InputError: no dictionary; CheckpointError: tensors that are missing, misshapen, or of no known use.
     """
-    lm, ignored = read_gslm(checkpoint, dictionary=dictionary)
+    lm, ignored = read_gslm(checkpoint, dictionary=dictionary, extra=extra)
     lm.save(to, half=half)
     return Converted(
         kind=GSLM.family,

@@ -22,7 +22,7 @@ class UnitLM(nn.Module, ABC):
 
     Attributes:
         family: name in the model folder's config.json.
-        takes_infix: whether `forward` heeds a prefix's `visible_from_B`, which deep infix prompts need.
+        takes_infix: whether `forward` heeds a prefix's `visible_BTS`, which deep infix prompts need.
         vocab: the token inventory.
         n_layers, n_heads, d_model, d_head: dimensions that a prompt's shape follows from.
         max_positions: most tokens in a row, special tokens included.

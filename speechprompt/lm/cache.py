@@ -18,12 +18,13 @@ class Prefix:
     Attributes:
         key_LBHPE: keys; B is 1 for a prefix shared by all rows.
         value_LBHPE: values, same shape.
-        visible_from_B: first new position of each row, int64, that may attend to it (an infix prompt); None: all may.
+        visible_BTS: for infix prompts, which of S = P + T columns (prefix, then new positions) each of T new positions
+            may attend to, bool; None for plain causal order behind a prefix that all may attend to.
     """
 
     key_LBHPE: Tensor
     value_LBHPE: Tensor
-    visible_from_B: Tensor | None = None
+    visible_BTS: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -49,7 +50,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if prefix is not None and prefix.visible_from_B is not None:
+        if prefix is not None and prefix.visible_BTS is not None:
             raise ValueError("a cache cannot begin with a prefix that only some positions may attend to")
         self.n_prefix = self.length = prefix.length if prefix is not None else 0
         shape = (n_layers, n_rows, n_heads, self.length + max_length, d_head)

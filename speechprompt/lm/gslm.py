@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import KVCache, Prefix
-from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, visible
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, rows_at, visible
 from speechprompt.vocab import UnitVocab
 from units.atomic import atomic_path
 from units.errors import InputError
@@ -178,15 +178,16 @@ class GSLM(UnitLM):
                 )
         n_past = cache.length if cache is not None else prefix.length if prefix is not None else 0
         padding_BS = self._padding(n_past, n_new, cache, key_padding_mask)
-        past_from_B = prefix.visible_from_B if prefix is not None else None
-        allowed = visible(n_past, n_new, padding_BS=padding_BS, past_from_B=past_from_B)
+        given_BTS = prefix.visible_BTS if prefix is not None else None
+        allowed = visible(n_past, n_new, padding_BS=padding_BS) if given_BTS is None else given_BTS[:, None]
         for index, layer in enumerate(self._decoder_layers()):
             read_BR = None
             if index == self.n_layers - 1 and read_positions is not None:
                 read_BR = read_positions
-                allowed = visible(
-                    n_past, n_new, read_BR=read_BR, padding_BS=padding_BS, past_from_B=past_from_B
-                )
+                if given_BTS is None:
+                    allowed = visible(n_past, n_new, read_BR=read_BR, padding_BS=padding_BS)
+                else:
+                    allowed = rows_at(given_BTS, read_BR)[:, None]
             side = (prefix.key_LBHPE[index], prefix.value_LBHPE[index]) if prefix is not None else None
             x_BTD = layer(x_BTD, layer=index, prefix=side, cache=cache, read_BR=read_BR, allowed=allowed)
         if cache is not None:

@@ -81,12 +81,7 @@ class TransformerConfig:
 
 
 def visible(
-    n_past: int,
-    n_new: int,
-    *,
-    read_BR: Tensor | None = None,
-    padding_BS: Tensor | None = None,
-    past_from_B: Tensor | None = None,
+    n_past: int, n_new: int, *, read_BR: Tensor | None = None, padding_BS: Tensor | None = None
 ) -> Tensor | None:
     """Which of S = n_past + n_new positions each query may attend to; None where plain causal order says it all.
 
@@ -95,23 +90,19 @@ def visible(
         n_new: new positions.
         read_BR: positions among the new ones that the queries stand at, int64; None for every new position.
         padding_BS: True at padding. A query at a padded position still sees itself, so that no row is empty.
-        past_from_B: first new position of each row that may attend to the past; None: all may.
     Returns: bool (B or 1, 1, R or T, S), True where attention is allowed.
     """
-    some = next((t for t in (read_BR, padding_BS, past_from_B) if t is not None), None)
-    if some is None:
+    if read_BR is None and padding_BS is None:
         return None
     if read_BR is not None:
         column_BR = n_past + read_BR
     else:
-        column_BR = torch.arange(n_past, n_past + n_new, device=some.device)[None]
+        assert padding_BS is not None
+        column_BR = torch.arange(n_past, n_past + n_new, device=padding_BS.device)[None]
     columns_S = torch.arange(n_past + n_new, device=column_BR.device)
     allowed_BRS = columns_S <= column_BR[:, :, None]
     if padding_BS is not None:
         allowed_BRS = allowed_BRS & (~padding_BS[:, None] | (columns_S == column_BR[:, :, None]))
-    if past_from_B is not None:
-        sees_past_BR = column_BR >= n_past + past_from_B[:, None]
-        allowed_BRS = allowed_BRS & (sees_past_BR[:, :, None] | (columns_S >= n_past))
     return allowed_BRS[:, None]
 
 
