@@ -22,7 +22,7 @@ from speechprompt.convert.fairseq_transformer import (
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.folder import fill
 from speechprompt.lm.pgslm import PGSLM
-from speechprompt.lm.pgslm_streams import ProsodyConfig
+from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.vocab import SPECIALS, UnitsFirstVocab
 from units.safe_pickle import read_torch_file
 
@@ -85,7 +85,9 @@ def _fairseq_name(name: str, used: UsedTensors) -> str:
 
 
 def _max_positions(options: Mapping[str, Any], task: Mapping[str, Any]) -> int:
-    return int(options.get("max_target_positions") or task.get("tokens_per_sample") or 1024)
+    names = ("max_target_positions", "tokens_per_sample")
+    named = (part.get(name) for part in (options, task) for name in names)
+    return int(next((n for n in named if n), 1024))
 
 
 def _prosody(

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from speechprompt.lm.folder import fill, read_weights, save_folder
 from speechprompt.lm.gslm import GSLM, read_config
-from speechprompt.lm.pgslm_streams import ProsodyConfig, StreamBatch, Streams
+from speechprompt.lm.pgslm_streams import StreamBatch, Streams
+from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.vocab import UnitsFirstVocab
 from units.errors import InputError

@@ -11,7 +11,6 @@ included.
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechprompt.lm.cache import KVCache, Prefix
+from speechprompt.lm.encoder_decoder import CrossLayer, Memory, Side, side_of
 from speechprompt.lm.folder import fill, read_weights, save_folder
 from speechprompt.lm.gslm import read_config
-from speechprompt.lm.transformer import DecoderLayer, SelfAttention, TransformerConfig, attend
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
 from speechprompt.vocab import MBartVocab
 from units.errors import InputError
 
@@ -67,118 +67,6 @@ class MBartConfig:
         """Read what `to_dict` gave. Raises: TypeError or KeyError where it is not that."""
         sides = {side: TransformerConfig(**data[side]) for side in ("encoder", "decoder")}
         return cls(**{**data, **sides})
-
-
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """What the decoder looks at: each layer's keys and values of the encoder's output.
-
-    hidden_BSD: the encoder's output, past its last norm. key_LBHSE, value_LBHSE: of the decoder's cross-attentions.
-    allowed: (B, 1, 1, S) bool, False at padding.
-    """
-
-    hidden_BSD: Tensor
-    key_LBHSE: Tensor
-    value_LBHSE: Tensor
-    allowed: Tensor
-
-    def rows(self, index_B: Tensor) -> Memory:
-        """Take some rows."""
-        return Memory(
-            self.hidden_BSD[index_B],
-            self.key_LBHSE[:, index_B],
-            self.value_LBHSE[:, index_B],
-            self.allowed[index_B],
-        )
-
-
-class CrossAttention(SelfAttention):
-    """Attention to the encoder's output, whose keys and values are computed once."""
-
-    def look(self, x_BTD: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, allowed: Tensor) -> Tensor:
-        """Attend from every position: (B, T, D). Several rows of x_BTD may share one row of the memory."""
-        # Nothing here depends on the order of queries, so the hypotheses of a row are read as its positions.
-        query_BHRE = self.split(self.q_proj(x_BTD.reshape(len(key_BHSE), -1, x_BTD.shape[2])))
-        key_BHSE, value_BHSE = key_BHSE.to(query_BHRE.dtype), value_BHSE.to(query_BHRE.dtype)
-        mixed_BHRE = attend(query_BHRE, key_BHSE, value_BHSE, allowed)
-        mixed_BRD: Tensor = self.out_proj(mixed_BHRE.transpose(1, 2).flatten(2))
-        return mixed_BRD.reshape(x_BTD.shape)
-
-
-class CrossLayer(DecoderLayer):
-    """Self-attention, then attention to the encoder's output, then feed-forward."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model)
-        self.encoder_attn = CrossAttention(config)
-
-    def attend_to_memory(self, x_BTD: Tensor, layer: int, memory: Memory) -> Tensor:
-        """The middle of the layer, added to the residual stream."""
-        mixed_BTD = self.encoder_attn.look(
-            self.encoder_attn_layer_norm(x_BTD),
-            memory.key_LBHSE[layer],
-            memory.value_LBHSE[layer],
-            memory.allowed,
-        )
-        return x_BTD + self.dropout(mixed_BTD)
-
-
-class Side(nn.Module):
-    """What encoder and decoder have in common: embeddings, layers, and the norms around them."""
-
-    def __init__(
-        self,
-        config: TransformerConfig,
-        layer_type: type[DecoderLayer],
-        embed_tokens: nn.Embedding,
-        *,
-        scale: bool,
-        norm: bool,
-    ) -> None:
-        super().__init__()
-        self.config = config
-        self.pad = int(embed_tokens.padding_idx or 0)
-        self.embed_tokens = embed_tokens
-        self.embed_positions = nn.Embedding(config.max_positions + self.pad + 1, config.d_model)
-        self.layernorm_embedding = nn.LayerNorm(config.d_model) if norm else nn.Identity()
-        self.layers = nn.ModuleList(layer_type(config) for _ in range(config.n_layers))
-        self.layer_norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
-        self.scale = math.sqrt(config.d_model) if scale else 1.0
-
-    def embed(self, ids_BT: Tensor, n_before: int = 0) -> Tensor:
-        """Token ids to the first layer's input (B, T, D); `n_before` tokens of each row were read earlier.
-
-        Raises: InputError for a row longer than max_positions.
-        """
-        if ids_BT.shape[1] + n_before > self.config.max_positions:
-            raise InputError(
-                f"row of {ids_BT.shape[1] + n_before} tokens: expected at most {self.config.max_positions}, the "
-                "model's longest; use shorter audio"
-            )
-        real_BT = ids_BT.ne(self.pad)
-        position_BT = (real_BT.cumsum(1) + n_before) * real_BT + self.pad
-        x_BTD = self.scale * self.embed_tokens(ids_BT) + self.embed_positions(position_BT)
-        embedded_BTD: Tensor = self.dropout(self.layernorm_embedding(x_BTD))
-        return embedded_BTD
-
-    def blocks(self) -> list[DecoderLayer]:
-        """The layers, in order."""
-        return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
-
-    def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
-        """Project a deep prompt's vectors by each self-attention's k_proj and v_proj, biases included."""
-        attentions = [layer.self_attn for layer in self.blocks()]
-        keys = [a.split(a.k_proj(key_PD[None])) for a, key_PD in zip(attentions, key_LPD, strict=True)]
-        values = [
-            a.split(a.v_proj(value_PD[None])) for a, value_PD in zip(attentions, value_LPD, strict=True)
-        ]
-        return Prefix(torch.stack(keys), torch.stack(values))
-
-
-def _side(prefix: Prefix | None, layer: int) -> tuple[Tensor, Tensor] | None:
-    return None if prefix is None else (prefix.key_LBHPE[layer], prefix.value_LBHPE[layer])
 
 
 class UnitMBart(nn.Module):
@@ -227,7 +115,7 @@ class UnitMBart(nn.Module):
         if states is not None:
             states.append(x_BSD)
         for index, layer in enumerate(self.encoder.blocks()):
-            x_BSD = layer(x_BSD, layer=index, prefix=_side(prefix, index), allowed=allowed)
+            x_BSD = layer(x_BSD, layer=index, prefix=side_of(prefix, index), allowed=allowed)
             if states is not None:
                 states.append(x_BSD)
         hidden_BSD = self.encoder.layer_norm(x_BSD)
@@ -263,7 +151,7 @@ class UnitMBart(nn.Module):
             states.append(x_BTD)
         for index, layer in enumerate(self._cross_layers()):
             x_BTD = layer.attend_to_self(
-                x_BTD, layer=index, prefix=_side(prefix, index), cache=cache, read_BR=None, allowed=None
+                x_BTD, layer=index, prefix=side_of(prefix, index), cache=cache, read_BR=None, allowed=None
             )
             x_BTD = layer.transform(layer.attend_to_memory(x_BTD, index, memory))
             if states is not None:
@@ -349,46 +237,3 @@ class UnitMBart(nn.Module):
         fill(model, weights, folder)
         model.eval()
         return model
-
-
-class MBartDecoder:
-    """The decoder side as a `beam.StepDecoder`: it writes what the encoder's memory asks for.
-
-    Args:
-        model: in evaluation mode.
-        memory: from `encode`, one row for each row of the search.
-        max_length: of the search.
-        prefix: of the decoder's self-attentions.
-    """
-
-    def __init__(
-        self, model: UnitMBart, memory: Memory, max_length: int, *, prefix: Prefix | None = None
-    ) -> None:
-        self.model, self.all_memory, self.memory = model, memory, memory
-        self.pad, self.unk = model.vocab.pad, model.vocab.unk
-        self.max_positions = model.config.decoder.max_positions
-        self.max_length = max_length
-        self.prefix = prefix
-        self.cache = model.new_cache(0, 0)
-        self.row_N = torch.arange(0)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.model.device
-
-    def start(self, ids_BT: Tensor) -> Tensor:
-        """Logits (B, T, V) after each of the first tokens."""
-        self.memory = self.all_memory
-        self.row_N = torch.arange(len(ids_BT), device=ids_BT.device)
-        self.cache = self.model.new_cache(len(ids_BT), self.max_length + 1, prefix=self.prefix)
-        return self.model.logits(self.model.decode(ids_BT, self.memory, cache=self.cache))
-
-    def step(self, ids_N: Tensor, rows_N: Tensor) -> Tensor:
-        """Logits (N, V) after one more token."""
-        self.cache.reorder(rows_N)
-        self.row_N = self.row_N[rows_N]
-        living_B = self.row_N.unique_consecutive()
-        if len(living_B) != len(self.memory.hidden_BSD):
-            self.memory = self.all_memory.rows(living_B)
-        return self.model.logits(self.model.decode(ids_N[:, None], self.memory, cache=self.cache)[:, 0])

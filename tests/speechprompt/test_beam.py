@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.beam import BeamConfig, LMDecoder, beam_continuations, beam_search
+from speechprompt.beam import BeamConfig, beam_search
+from speechprompt.beam_lm import LMDecoder, beam_continuations
 from speechprompt.lm.gslm import GSLM
 from units.errors import InputError
 

@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from speechprompt.beam import BeamConfig, Hypothesis, LMDecoder, beam_continuations, beam_search
+from speechprompt.beam import BeamConfig, Hypothesis, beam_search
+from speechprompt.beam_lm import LMDecoder, beam_continuations
+from speechprompt.convert.gslm import read_gslm
 from speechprompt.decode import SamplingConfig, generate
 from speechprompt.fairseq import read_fairseq
 from speechprompt.lm.gslm import GSLM
-from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.vocab import UnitVocab
 
 SEARCH = re.compile(
     r"(?P<half>fp16_)?(?:greedy|beam(?P<beam>\d+)|sampling_topk1)(?:_lenpen(?P<penalty>[\d.]+))?(?:_temp(?P<t>[\d.]+))?"
@@ -36,25 +35,12 @@ def spec(golden: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def language_models(golden: Path, spec: dict[str, Any]) -> dict[bool, GSLM]:
+def language_models(golden: Path) -> dict[bool, GSLM]:
     """In full precision (False), and of weights stored in half precision (True)."""
-    config = spec["config"]
-    transformer = TransformerConfig(
-        config["decoder_layers"],
-        config["decoder_embed_dim"],
-        config["decoder_attention_heads"],
-        config["decoder_ffn_embed_dim"],
-        activation=config["activation_fn"],
-        max_positions=config["tokens_per_sample"],
-    )
     models = {}
     for half, name in ((False, "cfg_dict.pt"), (True, "args_namespace_half.pt")):
-        lm = GSLM(transformer, UnitVocab.from_dict_txt(golden / "ulm" / "dict.txt"))
-        state: dict[str, Tensor] = read_fairseq(golden / "ulm" / name).model
-        wanted = lm.state_dict().keys()
-        lm.load_state_dict({key: state[f"decoder.{key}"].float() for key in wanted})
-        lm.freeze()
-        models[half] = lm
+        models[half] = read_gslm(read_fairseq(golden / "ulm" / name))[0]
+        models[half].freeze()
     return models
 
 
