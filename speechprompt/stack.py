@@ -248,7 +248,7 @@ def _part_paths(stack: Stack) -> dict[str, Path]:
         paths["vocoder"] = stack.folder / stack.vocoder_part["folder"]
     if "folder" in stack.encoder:
         paths["encoder"] = stack.folder / stack.encoder["folder"]
-    elif stack.encoder["family"] != "logmel":
+    elif stack.encoder["family"] in ("hubert", "cpc"):
         stack.encoder[
             "source"
         ]  # looked up here so that its absence is reported with the other missing entries

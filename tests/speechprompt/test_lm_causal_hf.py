@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from speechprompt.batch import LabelledUnits, collate
+from speechprompt.cli import run
 from speechprompt.decode import SamplingConfig, generate
 from speechprompt.lm import load_lm
 from speechprompt.lm.causal_hf import CausalHF
@@ -325,3 +327,48 @@ def test_logits_that_are_bent_are_refused() -> None:
     hf.lm_head.register_forward_hook(lambda module, args, output: output.tanh())
     with pytest.raises(InputError, match="linear map"):
         CausalHF(hf, vocab)
+
+
+@pytest.fixture(scope="module")
+def causal_stack(tiny_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny stack with a language model in TWIST's format, more tokens than its codebook has units."""
+    folder = tmp_path_factory.mktemp("causal") / "stack"
+    shutil.copytree(tiny_stack, folder)
+    shutil.rmtree(folder / "lm")
+    model = random_hf("opt", vocab_size=100 + OFFSET + 9, offset=OFFSET, max_position_embeddings=1024)
+    model.save_pretrained(folder / "lm")
+    content = json.loads((folder / "stack.json").read_text())
+    content["lm"]["family"] = "causal_hf"
+    (folder / "stack.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("prompt", ["deep", "input"])
+def test_the_commands_train_and_predict_with_it(
+    prompt: str, causal_stack: Path, two_words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    command = [
+        "train",
+        "--task",
+        "csv_classification",
+        "--data",
+        str(two_words),
+        "--stack",
+        str(causal_stack),
+    ]
+    assert run([*command, "--prompt", prompt, "--out", str(folder), "--max-epochs", "1"]) == 0
+    assert run(["evaluate", str(folder), "--split", "test"]) == 0
+    clip = next(two_words.glob("*.flac"))
+    capsys.readouterr()
+    assert run(["predict", str(folder), str(clip), "--json"]) == 0
+    first = capsys.readouterr().out
+    assert run(["predict", str(folder), str(clip), "--json"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_the_commands_continue_speech_with_it(causal_stack: Path, two_words: Path, tmp_path: Path) -> None:
+    clip = next(two_words.glob("*.flac"))
+    command = ["continue", str(clip), "--stack", str(causal_stack), "--out", str(tmp_path / "more.wav")]
+    assert run([*command, "--seed-s", "0.2", "--length-s", "0.3"]) == 0
+    assert (tmp_path / "more.wav").is_file()
