@@ -151,7 +151,7 @@ def make_prompt(
         prompt: Prompt = InputPrompt(rows_PD[:length], infix_PD=infix_PD, dropout=dropout)
     else:
         inputs_LTD = lm.key_value_inputs(lm.embed(row_BT))[:, 0, 1:].float()
-        infix_PD = math.sqrt(lm.d_model) * lm.token_embedding(row_BT[0, 1:]) if infix_length else None
+        infix_PD = lm.embed_scale * lm.token_embedding(row_BT[0, 1:]) if infix_length else None
         prompt = DeepPrompt(inputs_LTD, inputs_LTD, infix_PD=infix_PD, dropout=dropout)
     lm.train(training)
     return prompt
