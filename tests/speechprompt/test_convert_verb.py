@@ -17,7 +17,7 @@ from speechprompt.lm import load_lm
 from speechprompt.lm.gslm import GSLM
 from speechprompt.run import load_run
 from units.kmeans import load_codebook
-from units.store import StoreRow, UnitStore, UnitStoreWriter
+from units.store import UnitRow, UnitStore, UnitStoreWriter
 from units.types import UnitSpec
 
 
@@ -50,7 +50,9 @@ def test_a_codebook_then_a_language_model_with_its_units_measured(
 ) -> None:
     import joblib
 
-    joblib.dump(KMeans(100, n_init=1).fit(np.random.default_rng(0).normal(size=(200, 4))), tmp_path / "km.bin")
+    joblib.dump(
+        KMeans(100, n_init=1).fit(np.random.default_rng(0).normal(size=(200, 4))), tmp_path / "km.bin"
+    )
     command = ["convert", str(tmp_path / "km.bin"), "--to", str(tmp_path / "km"), "--encoder", "hubert-base"]
     assert run_command_line(command) == 2
     assert "--layer" in capsys.readouterr().err
@@ -83,7 +85,7 @@ def test_a_codebook_then_a_language_model_with_its_units_measured(
 def write_store(folder: Path, spec: UnitSpec) -> None:
     with UnitStoreWriter(folder, spec) as writer:
         for index in range(5):
-            writer.add(StoreRow(id=str(index), units=np.array([1, 2, 3, 1, 2, 3, 4]) + index))
+            writer.add(UnitRow(id=str(index), units=np.array([1, 2, 3, 1, 2, 3, 4]) + index))
     assert len(UnitStore(folder)) == 5
 
 
