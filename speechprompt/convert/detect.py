@@ -179,7 +179,12 @@ KINDS = (
         _convert_unit_mbart,
     ),
     Kind(
-        "pgslm", lambda content, _: "decoder.embed_other_list.0.weight" in _tensors(content), _convert_pgslm
+        "pgslm",
+        lambda content, _: any(
+            name.startswith(("decoder.embed_other_list.", "decoder.proj_other_list."))
+            for name in _tensors(content)
+        ),
+        _convert_pgslm,
     ),
     Kind("gslm", lambda content, _: "decoder.embed_tokens.weight" in _tensors(content), _convert_gslm),
 )

@@ -78,9 +78,9 @@ def take_all(
 
 def ignore_marks(used: UsedTensors, side: str) -> None:
     """Leave out what fairseq stores beside the weights of an "encoder" or "decoder"."""
-    used.ignored(f"{side}.version", "marks the layout of fairseq's decoder, no weight")
+    used.ignored(f"{side}.version", "fairseq's mark of the file's layout")
     used.ignored(
-        f"{side}.embed_positions._float_tensor", "an empty mark of older fairseq; the positions are computed"
+        f"{side}.embed_positions._float_tensor", "a placeholder without content (fairseq until 2023-06)"
     )
 
 

@@ -70,7 +70,7 @@ def convert(
     ignored = used.finish()
     fill(model, weights, checkpoint.path)
     model.save(to)
-    dimensions = {**config.to_dict(), "prosody": prosody.to_dict()}
+    dimensions = {**config.to_dict(), **prosody.to_dict(), "f0_edges": prosody.f0_edges is not None}
     return Converted(model.family, Path(to), dimensions, model.n_parameters(), len(vocab), ignored=ignored)
 
 
@@ -126,7 +126,7 @@ def _f0_edges(
 ) -> tuple[float, ...] | None:
     """The borders of the F0 bins from the file that data_config.json names; None where that file is not there."""
     norm = "mean_std_norm" if mean and std else "mean_norm" if mean else "none_norm"
-    named = data.get("f0_vq_naive_quantizer", {}).get(f"{'log' if log else 'linear'}_{norm}")
+    named = (data.get("f0_vq_naive_quantizer") or {}).get(f"{'log' if log else 'linear'}_{norm}")
     if named is None or file is None:
         return None
     candidates = (Path(named), Path(file).parent / named, Path(file).parent / Path(named).name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def convert(
         ignore_marks(used, side)
     if config.share_embedding:
         ignore_copy(used, DECODER_EMBEDDING, ENCODER_EMBEDDING)
-    if config.tied_output:
+    if config.decoder.tied:
         ignore_copy(used, FAIRSEQ_OUTPUT, names.get(DECODER_EMBEDDING, DECODER_EMBEDDING))
     ignored = used.finish()
     fill(model, weights, checkpoint.path)
@@ -96,11 +97,18 @@ def _config(options: Mapping[str, Any], used: UsedTensors, vocab: MBartVocab, pa
         for side in ("encoder", "decoder")
     }
     shared = bool(options.get("share_all_embeddings", False))
+    encoder, decoder = (
+        replace(
+            transformer_config(options, side, positions[side], path),
+            positions="learned",
+            tied=shared or bool(options.get("share_decoder_input_output_embed", False)),
+            scale_embedding=not options.get("no_scale_embedding", False),
+        )
+        for side in ("encoder", "decoder")
+    )
     return MBartConfig(
-        encoder=transformer_config(options, "encoder", positions["encoder"], path),
-        decoder=transformer_config(options, "decoder", positions["decoder"], path),
-        scale_embedding=not options.get("no_scale_embedding", False),
+        encoder,
+        decoder,
         norm_embedding=bool(options.get("layernorm_embedding", False)),
         share_embedding=shared,
-        tied_output=shared or bool(options.get("share_decoder_input_output_embed", False)),
     )

@@ -83,7 +83,6 @@ class Side(nn.Module):
         layer_type: type[DecoderLayer],
         embed_tokens: nn.Embedding,
         *,
-        scale: bool,
         norm: bool,
     ) -> None:
         super().__init__()
@@ -95,7 +94,7 @@ class Side(nn.Module):
         self.layers = nn.ModuleList(layer_type(config) for _ in range(config.n_layers))
         self.layer_norm = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.scale = math.sqrt(config.d_model) if scale else 1.0
+        self.scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
 
     def embed(self, ids_BT: Tensor, n_before: int = 0) -> Tensor:
         """Token ids to the first layer's input (B, T, D); `n_before` tokens of each row were read earlier.

@@ -49,7 +49,8 @@ class StreamLosses:
 class PGSLM(GSLM):
     """Decoder-only transformer over units, durations and F0; rows begin with `<s>`.
 
-    As a `UnitLM` it reads units alone and takes their prosody for zero: `embed` without the other streams.
+    As a `UnitLM` it reads units alone and takes their prosody for zero: `embed` without the other streams. What begins
+    rows with `</s>`, as for a GSLM, gives it a first token that it was not trained on.
 
     Args:
         config: dimensions. vocab: units first, special tokens after them. prosody: the other two streams.

@@ -36,26 +36,28 @@ class MBartConfig:
     """Dimensions and kinds of an encoder-decoder.
 
     Attributes:
-        encoder, decoder: of one width; their max_positions are the most source and target tokens.
-        scale_embedding: token embeddings are multiplied by sqrt(D).
+        encoder: layers, and the most source tokens; positions "learned".
+        decoder: likewise, of the same width. `tied`: logits are products with its token embedding.
         norm_embedding: a layer norm over token embedding plus position.
         share_embedding: encoder and decoder have one token embedding.
-        tied_output: logits are products with the decoder's token embedding.
-    Raises: InputError for widths that differ.
+    Raises: InputError for widths that differ, or positions that are not learned.
     """
 
     encoder: TransformerConfig
     decoder: TransformerConfig
-    scale_embedding: bool = True
     norm_embedding: bool = True
     share_embedding: bool = True
-    tied_output: bool = True
 
     def __post_init__(self) -> None:
         if self.encoder.d_model != self.decoder.d_model:
             raise InputError(
                 "unit mBART: expected encoder and decoder of one width, got "
                 f"{self.encoder.d_model} and {self.decoder.d_model}"
+            )
+        if {self.encoder.positions, self.decoder.positions} != {"learned"}:
+            raise InputError(
+                "unit mBART: expected learned positions, got "
+                f"{self.encoder.positions} and {self.decoder.positions}; others are not supported"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,11 +88,10 @@ class UnitMBart(nn.Module):
         target = source
         if not config.share_embedding:
             target = nn.Embedding(len(vocab), self.d_model, padding_idx=vocab.pad)
-        kinds = {"scale": config.scale_embedding, "norm": config.norm_embedding}
-        self.encoder = Side(config.encoder, DecoderLayer, source, **kinds)
-        self.decoder = Side(config.decoder, CrossLayer, target, **kinds)
+        self.encoder = Side(config.encoder, DecoderLayer, source, norm=config.norm_embedding)
+        self.decoder = Side(config.decoder, CrossLayer, target, norm=config.norm_embedding)
         self.output_projection: nn.Linear | None = None
-        if not config.tied_output:
+        if not config.decoder.tied:
             self.output_projection = nn.Linear(self.d_model, len(vocab), bias=False)
 
     @property

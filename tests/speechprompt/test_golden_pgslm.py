@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from speechprompt.cli import run
 from speechprompt.convert.pgslm import convert
 from speechprompt.fairseq import read_fairseq
 from speechprompt.lm import load_lm
@@ -81,6 +82,14 @@ def test_the_conversion_says_what_it_left_out(
     assert "decoder.output_projection.weight" in converted.ignored
     left_out = sum(checkpoint.model[name].numel() for name in converted.ignored)
     assert converted.n_parameters == sum(t.numel() for t in checkpoint.model.values()) - left_out
+
+
+def test_the_command_knows_the_file_for_what_it_is(
+    variant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["convert", str(variant / "checkpoint.pt"), "--to", str(tmp_path / "lm")]) == 0
+    assert "pgslm" in capsys.readouterr().out
+    assert isinstance(load_lm(tmp_path / "lm"), PGSLM)
 
 
 def test_configuration_is_the_spec_s(lm: PGSLM, spec: dict[str, Any]) -> None:

@@ -22,11 +22,12 @@ SOURCE = torch.tensor([[0, 5, 6, 7, 8, 2, 24], [0, 9, 2, 25, 1, 1, 1]])
 TARGET = torch.tensor([[24, 0, 5, 6, 2], [25, 0, 9, 2, 1]])
 
 
-def make_model(**kinds: bool) -> UnitMBart:
+def make_model(*, tied: bool = True, scaled: bool = True, **kinds: bool) -> UnitMBart:
     torch.manual_seed(0)
-    side = TransformerConfig(2, 16, 2, 24, activation="gelu", max_positions=32)
-    decoder = TransformerConfig(3, 16, 4, 24, activation="gelu", max_positions=24)
-    model = UnitMBart(MBartConfig(side, decoder, **kinds), VOCAB)
+    both = {"activation": "gelu", "positions": "learned", "tied": tied, "scale_embedding": scaled}
+    encoder = TransformerConfig(2, 16, 2, 24, max_positions=32, **both)  # type: ignore[arg-type]
+    decoder = TransformerConfig(3, 16, 4, 24, max_positions=24, **both)  # type: ignore[arg-type]
+    model = UnitMBart(MBartConfig(encoder, decoder, **kinds), VOCAB)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape)
@@ -118,8 +119,8 @@ def test_searching_rows_together_is_searching_each_alone() -> None:
     [
         {},
         {"share_embedding": False},
-        {"share_embedding": False, "tied_output": False},
-        {"tied_output": False, "norm_embedding": False, "scale_embedding": False},
+        {"share_embedding": False, "tied": False},
+        {"tied": False, "norm_embedding": False, "scaled": False},
     ],
 )
 def test_a_saved_model_is_read_back_equal(tmp_path: Path, kinds: dict[str, bool]) -> None:
@@ -147,6 +148,8 @@ def test_folders_and_rows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         UnitMBart.load(tmp_path / "lm")
     with pytest.raises(InputError, match="one width"):
         MBartConfig(TransformerConfig(1, 8, 2, 8), TransformerConfig(1, 16, 2, 8))
+    with pytest.raises(InputError, match="learned positions"):
+        MBartConfig(TransformerConfig(1, 8, 2, 8), TransformerConfig(1, 8, 2, 8))
 
 
 def test_damage_masks_the_share_asked_for_and_keeps_the_ends() -> None:
