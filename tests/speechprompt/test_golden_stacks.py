@@ -21,6 +21,7 @@ from speechprompt.hub import FetchError
 from speechprompt.named_stacks import RECIPES, Recipe, unpacked
 from speechprompt.official_files import SHIPPED, official_files
 from speechprompt.stack import Stack, StackError, load_stack
+from speechprompt.vocab import UnitVocab
 from tests.speechprompt.local_server import Site, serving
 from units.errors import InputError, UnitSpecMismatch
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
@@ -46,7 +47,7 @@ def official(
     site.files, site.requests = {}, []
     lines = []
     for name in ("gslm-hubert100", "gslm-cpc100", "unit-mbart-mhubert1000", "pgslm"):
-        recipe = dataclasses.replace(RECIPES[name], layer=2)
+        recipe = dataclasses.replace(RECIPES[name], layer=1)
         monkeypatch.setitem(named_stacks.RECIPES, name, recipe)
         for file, content in served(recipe, golden).items():
             if f"/{file}/x" in site.files:
@@ -63,13 +64,14 @@ def official(
 def served(recipe: Recipe, golden: Path) -> dict[str, bytes]:
     """Content for each file of a recipe."""
     cpc = recipe.encoder_family == "cpc"
-    n_units = 1000 if recipe.lm_family == "unit_mbart" else 100
     width = width_of(golden, cpc)
+    pgslm = sorted((golden / "pgslm").glob("*/checkpoint.pt"))[0]
     lm = {
         "gslm": golden / "ulm" / "cfg_dict.pt",
-        "pgslm": golden / "pgslm" / "discrete" / "checkpoint.pt",
+        "pgslm": pgslm,
         "unit_mbart": golden / "unit_mbart" / "checkpoint.pt",
     }[recipe.lm_family]
+    n_units = n_units_of(lm)
     files = {
         recipe.encoder: (golden / ("cpc" if cpc else "hubert/base") / "checkpoint.pt").read_bytes(),
         recipe.codebook: codebook(n_units, width),
@@ -82,6 +84,13 @@ def served(recipe: Recipe, golden: Path) -> dict[str, bytes]:
     if recipe.vocoder is not None and recipe.vocoder_config is not None:
         files[recipe.vocoder_config], files[recipe.vocoder] = vocoder(n_units, recipe.lm_family == "pgslm")
     return files
+
+
+def n_units_of(lm: Path) -> int:
+    """How many units the language model speaks, as the file beside it says."""
+    if (lm.parent / "data_config.json").is_file():
+        return int(json.loads((lm.parent / "data_config.json").read_text())["n_units"])
+    return UnitVocab.from_dict_txt(lm.parent / "dict.txt").n_units
 
 
 def width_of(golden: Path, cpc: bool) -> int:
@@ -147,7 +156,8 @@ def opened(name: str, site: Site) -> Stack:
 
 def test_golden_gslm_hubert100(official: Site) -> None:
     stack = opened("gslm-hubert100", official)
-    assert (stack.spec.n_units, stack.spec.frame_rate, stack.spec.layer) == (100, 50.0, 2)
+    assert stack.spec.layer == 1
+    assert stack.spec.n_units == stack.lm.vocab.n_units
     [units] = stack.quantize(wave(stack))
     [more] = generate(stack.lm, [units.units], SamplingConfig(max_units=5, allow_end=False))
     assert len(more) == 5
@@ -156,7 +166,7 @@ def test_golden_gslm_hubert100(official: Site) -> None:
 
 def test_golden_gslm_cpc100(official: Site) -> None:
     stack = opened("gslm-cpc100", official)
-    assert (stack.spec.n_units, stack.spec.frame_rate) == (100, 100.0)
+    assert stack.spec.frame_rate == 100.0
     [units] = stack.quantize(wave(stack))
     [more] = generate(stack.lm, [units.units], SamplingConfig(max_units=5, allow_end=False))
     assert len(more) == 5
@@ -166,14 +176,14 @@ def test_golden_gslm_cpc100(official: Site) -> None:
 
 def test_golden_unit_mbart(official: Site) -> None:
     stack = opened("unit-mbart-mhubert1000", official)
-    assert stack.spec.n_units == stack.lm.vocab.n_units == 1000
+    assert stack.spec.n_units == stack.lm.vocab.n_units
     assert len(stack.resynthesize(wave(stack))) > 0
 
 
 def test_golden_pgslm(official: Site) -> None:
     stack = opened("pgslm", official)
     [units] = stack.quantize(wave(stack))
-    assert stack.lm.vocab.n_units == 100
+    assert stack.lm.vocab.n_units == stack.spec.n_units
     bins = np.random.default_rng(1).integers(32, size=units.n_frames)
     assert len(stack.vocoder(units, f0=bins)) == units.n_frames * 320
     with pytest.raises(InputError, match="F0"):
