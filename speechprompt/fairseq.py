@@ -16,6 +16,7 @@ from torch import Tensor
 
 from units.errors import InputError
 from units.safe_pickle import read_torch_file
+from units.torch_storage import forget_pages
 
 
 class CheckpointError(InputError):
@@ -104,7 +105,11 @@ class UsedTensors:
                 "configuration, or the dictionary, that of another model?"
             )
         self._used.add(name)
-        return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        if tensor.dtype not in (torch.float16, torch.bfloat16):
+            return tensor
+        converted = tensor.float()
+        forget_pages(tensor)  # or the model would be in memory in both precisions
+        return converted
 
     def ignored(self, name: str, reason: str) -> None:
         """Leave a tensor out, saying why; nothing happens where the file has none of that name."""

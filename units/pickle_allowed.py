@@ -177,14 +177,14 @@ for _numpy in ("numpy.core", "numpy._core"):
         **_named(f"{_numpy}.multiarray", "_reconstruct", kind=NumpyArray),
         **_named(f"{_numpy}.numeric", "_frombuffer", _array_of_buffer),
     }
-# Classes of fairseq's configurations, which omegaconf mentions and older files hold: inert whatever their name is.
-_CONFIG_MODULES = ("fairseq.dataclass.configs", "fairseq.dataclass.constants")
 
 
 def find_plain(module: str, name: str) -> Allowed | None:
     """Look a name up in the allow-list of configurations and NumPy values."""
     found = PLAIN_NAMES.get(f"{module}.{name}")
-    if found is None and module in _CONFIG_MODULES and name.isidentifier():
+    # Dataclasses of fairseq's configurations, which omegaconf mentions and older files hold: inert whatever they are.
+    is_config = module.startswith("fairseq.") and name.endswith("Config") and name.isidentifier()
+    if found is None and is_config:
         return Allowed(f"{module}.{name}", _record(Record, f"{module}.{name}"))
     return found
 

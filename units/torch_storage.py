@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ STORAGE_DTYPES: Mapping[str, torch.dtype] = {
     "BoolStorage": torch.bool,
 }
 _MAPPED_FROM_BYTES = 1 << 20  # smaller storages are read: a mapping each would be many
+_MAPPINGS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
 _MAX_DIRECTORY_BYTES, _MAX_DIMENSIONS = 1 << 24, 16
 
 
@@ -111,12 +113,21 @@ class StorageFile:
                 mapped = mmap.mmap(
                     file.fileno(), offset - start + n_bytes, access=mmap.ACCESS_COPY, offset=start
                 )
-                return torch.frombuffer(mapped, dtype=torch.uint8, count=n_bytes, offset=offset - start)
+                raw = torch.frombuffer(mapped, dtype=torch.uint8, count=n_bytes, offset=offset - start)
+                _MAPPINGS[raw.untyped_storage().data_ptr()] = mapped
+                return raw
             file.seek(offset)
-            raw = np.empty(n_bytes, dtype=np.uint8)
-            if file.readinto(raw.data) != n_bytes:
+            read = np.empty(n_bytes, dtype=np.uint8)
+            if file.readinto(read.data) != n_bytes:
                 raise UnsafePickleError("expected the whole file, got one that is cut off while it is read")
-            return torch.from_numpy(raw)
+            return torch.from_numpy(read)
+
+
+def forget_pages(tensor: Tensor) -> None:
+    """Give the memory of a mapped tensor that was read and never written back: its bytes are read again when needed."""
+    mapped = _MAPPINGS.get(tensor.untyped_storage().data_ptr())
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def zip_places(path: Path) -> dict[str, tuple[int, int]]:

@@ -29,7 +29,7 @@ class ConvertOptions:
 
     dictionary: dict.txt of a language model, None for the one beside it. data_config: pGSLM's data_config.json,
     config: a vocoder's config.json, None for those beside. verbalizer: a prompt's table of labels.
-    stack: name or folder; what a prompt belongs to. codebook: our codebook file, whose UnitSpec the result then carries.
+    stack: name or folder, of what a prompt belongs to. codebook: our codebook file, whose UnitSpec the result carries.
     encoder, layer, frame_rate: of the features a k-means model was fitted on.
     """
 
