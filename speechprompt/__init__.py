@@ -28,6 +28,7 @@ _HOME = {
     "Stack": "speechprompt.stack",
     "load_stack": "speechprompt.stack",
     "stack_names": "speechprompt.stack",
+    "fetch": "speechprompt.hub",
     "PromptConfig": "speechprompt.prompted",
     "TrainConfig": "speechprompt.train_config",
     "Run": "speechprompt.run",

@@ -5,8 +5,6 @@ Shapes: L layers, P prompt positions, D model dimension, B rows, T tokens.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,17 +17,19 @@ PROMPT_KINDS = ("deep", "input")
 
 
 class Prompt(nn.Module):
-    """What precedes the first token of every row. A prompt acts as a prefix, or as rows; never as both.
+    """What precedes the first token of every row, or `<s>`. A prompt acts as a prefix, or as rows; never as both.
 
     Nothing that is computed from its vectors outlives a call: a prompt kept from an earlier step would not train.
 
     Attributes:
         kind: "deep" or "input".
-        length: prompt positions P.
+        length: prompt positions P before the first token.
+        infix_length: prompt positions directly before `<s>` (SpeechPrompt v1's infix prompts).
     """
 
     kind: str
     length: int
+    infix_length: int = 0
 
     def prefix(self, lm: UnitLM) -> Prefix | None:
         """Keys and values of every layer, or None for a prompt that is made of rows."""
@@ -37,6 +37,10 @@ class Prompt(nn.Module):
 
     def rows(self) -> Tensor | None:
         """Rows (P, D) to put before the embedded tokens, neither scaled nor given positions, or None."""
+        return None
+
+    def infix_rows(self) -> Tensor | None:
+        """Rows (infix_length, D) to put directly before `<s>`, without positions, or None."""
         return None
 
 
@@ -52,20 +56,29 @@ class DeepPrompt(Prompt):
     Args:
         key_LPD, value_LPD: first values, float32.
         dropout: on the vectors, in training.
+        infix_PD: first values of rows before `<s>`, at whose positions the vectors then stand: only `<s>` and what
+            follows it attend to these. The rows themselves reach no label, only what is predicted where they stand.
     """
 
     kind = "deep"
 
-    def __init__(self, key_LPD: Tensor, value_LPD: Tensor, *, dropout: float = 0.1) -> None:
+    def __init__(
+        self, key_LPD: Tensor, value_LPD: Tensor, *, infix_PD: Tensor | None = None, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.key = nn.Parameter(key_LPD.detach().clone())
         self.value = nn.Parameter(value_LPD.detach().clone())
         self.dropout = nn.Dropout(dropout)
-        self.length = key_LPD.shape[1]
+        self.infix = None if infix_PD is None else nn.Parameter(infix_PD.detach().clone())
+        self.length, self.infix_length = (key_LPD.shape[1], 0) if infix_PD is None else (0, key_LPD.shape[1])
 
     def prefix(self, lm: UnitLM) -> Prefix:
         """Keys and values of every layer, computed anew in each call so that gradients reach the vectors."""
         return lm.prefix(self.dropout(self.key), self.dropout(self.value))
+
+    def infix_rows(self) -> Tensor | None:
+        """The rows before `<s>`, or None."""
+        return None if self.infix is None else self.dropout(self.infix)
 
 
 class InputPrompt(Prompt):
@@ -75,14 +88,17 @@ class InputPrompt(Prompt):
 
     Args:
         input_PD: first values, float32.
+        infix_PD: first values of rows directly before `<s>`, None for none.
         dropout: on the vectors, in training.
     """
 
     kind = "input"
 
-    def __init__(self, input_PD: Tensor, *, dropout: float = 0.1) -> None:
+    def __init__(self, input_PD: Tensor, *, infix_PD: Tensor | None = None, dropout: float = 0.1) -> None:
         super().__init__()
         self.input = nn.Parameter(input_PD.detach().clone())
+        self.infix = None if infix_PD is None else nn.Parameter(infix_PD.detach().clone())
+        self.infix_length = 0 if infix_PD is None else len(infix_PD)
         self.dropout = nn.Dropout(dropout)
         self.length = input_PD.shape[0]
 
@@ -91,9 +107,15 @@ class InputPrompt(Prompt):
         rows_PD: Tensor = self.dropout(self.input)
         return rows_PD
 
+    def infix_rows(self) -> Tensor | None:
+        """The vectors before `<s>`, or None."""
+        return None if self.infix is None else self.dropout(self.infix)
+
 
 @torch.no_grad()
-def make_prompt(kind: str, length: int, lm: UnitLM, *, seed: int = 0, dropout: float = 0.1) -> Prompt:
+def make_prompt(
+    kind: str, length: int, lm: UnitLM, *, infix_length: int = 0, seed: int = 0, dropout: float = 0.1
+) -> Prompt:
     """A prompt that starts as if `length` random units stood before the row.
 
     Input prompts start as scaled embeddings of sampled units; deep prompts as what reaches each layer's key and value
@@ -101,27 +123,36 @@ def make_prompt(kind: str, length: int, lm: UnitLM, *, seed: int = 0, dropout: f
 
     Args:
         kind: "deep" or "input".
-        length: prompt positions, at least 1 and below the model's max_positions.
+        length: prompt positions before the row.
         lm: the model to steer; not changed.
+        infix_length: prompt positions before `<s>`. Both lengths together: at least 1, below the model's max_positions;
+            a deep prompt has only one of them.
         seed: of the sampled units.
         dropout: on the prompt vectors, in training.
     Raises: InputError for an unknown kind or an impossible length.
     """
     if kind not in PROMPT_KINDS:
         raise InputError(f"prompt: expected kind {' or '.join(PROMPT_KINDS)}, got {kind!r}")
-    if not 1 <= length < lm.max_positions:
-        raise InputError(f"prompt length: expected 1 to {lm.max_positions - 1}, got {length}")
+    n_positions = length + infix_length
+    if min(length, infix_length) < 0 or not 1 <= n_positions < lm.max_positions:
+        raise InputError(f"prompt length: expected 1 to {lm.max_positions - 1}, got {n_positions}")
+    if kind == "deep" and infix_length and (length or not lm.takes_infix):
+        raise InputError(
+            f"deep prompt: expected either prefix or infix positions, got {length} and {infix_length} for a language "
+            f"model of family {lm.family}; use kind input for both, or GSLM"
+        )
     training = lm.training
     lm.eval()
-    ids = np.random.default_rng(seed).choice(lm.vocab.unit_ids, size=length)
+    ids = np.random.default_rng(seed).choice(lm.vocab.unit_ids, size=n_positions)
     row_BT = torch.from_numpy(np.concatenate([[lm.vocab.eos], ids])).to(lm.device)[None]
     if kind == "input":
-        prompt: Prompt = InputPrompt(
-            math.sqrt(lm.d_model) * lm.token_embedding(row_BT[0, 1:]), dropout=dropout
-        )
+        rows_PD = lm.embed_scale * lm.token_embedding(row_BT[0, 1:])
+        infix_PD = rows_PD[length:] if infix_length else None
+        prompt: Prompt = InputPrompt(rows_PD[:length], infix_PD=infix_PD, dropout=dropout)
     else:
         inputs_LTD = lm.key_value_inputs(lm.embed(row_BT))[:, 0, 1:].float()
-        prompt = DeepPrompt(inputs_LTD, inputs_LTD, dropout=dropout)
+        infix_PD = lm.embed_scale * lm.token_embedding(row_BT[0, 1:]) if infix_length else None
+        prompt = DeepPrompt(inputs_LTD, inputs_LTD, infix_PD=infix_PD, dropout=dropout)
     lm.train(training)
     return prompt
 

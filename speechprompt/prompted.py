@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, P prompt positions, D model dimension, N labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from speechprompt.batch import Batch
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
 from speechprompt.prompt import Prompt, make_prompt
 from speechprompt.verbalizer import TokenVerbalizer, Verbalizer, make_verbalizer
 from units.errors import InputError
@@ -29,12 +30,13 @@ class PromptConfig:
 
     Attributes:
         kind: prompt kind, "deep" or "input".
-        length: prompt positions.
-        verbalizer: "learnable", "random" or "frequency".
+        length: prompt positions before the row.
+        verbalizer: "learnable", "random" or "frequency"; "given" for label tokens that came with an imported prompt.
         read: what a learnable verbalizer reads: "hidden", the final hidden state, or "logits", as published.
         dropout: on prompt vectors, in training.
         verbalizer_dropout: on what a learnable verbalizer reads, in training.
         seed: of the first values.
+        infix_length: prompt positions before `<s>` (imported SpeechPrompt v1 prompts).
     """
 
     kind: str = "deep"
@@ -44,6 +46,7 @@ class PromptConfig:
     dropout: float = 0.1
     verbalizer_dropout: float = 0.1
     seed: int = 0
+    infix_length: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for run.json; PromptConfig(**d) reads it back."""
@@ -78,17 +81,37 @@ class PromptedLM(nn.Module):
 
     def label_logits(self, batch: Batch) -> Tensor:
         """One score per label: (B, N) float32. The last layer and the output run at the separator only."""
-        x_BTD = self.lm.embed(batch.ids_BT, separator=self.separator)
-        read_BR = (batch.lengths_B - 1)[:, None]
-        rows_PD = self.prompt.rows()
-        if rows_PD is not None:
-            x_BTD = torch.cat([rows_PD.to(x_BTD.dtype).expand(len(x_BTD), -1, -1), x_BTD], dim=1)
-            read_BR = read_BR + self.prompt.length
-        hidden_BRD = self.lm(x_BTD, prefix=self.prompt.prefix(self.lm), read_positions=read_BR)
+        x_BSD, prefix, column_BT = self._inputs(batch.ids_BT)
+        read_BR = column_BT.gather(1, (batch.lengths_B - 1)[:, None])
+        hidden_BRD = self.lm(x_BSD, prefix=prefix, read_positions=read_BR)
         # The last step decides between labels: bfloat16 would tie close ones.
-        with torch.autocast(x_BTD.device.type, enabled=False):
+        with torch.autocast(x_BSD.device.type, enabled=False):
             logits_BN: Tensor = self.verbalizer(hidden_BRD[:, 0].float(), self.lm)
         return logits_BN
+
+    def hidden(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Final hidden states (B, S, D) of all positions, prompt rows included, and the column (B, T) of each token.
+
+        ids_BT: rows that hold `<s>`, int64, padded on the right.
+        """
+        x_BSD, prefix, column_BT = self._inputs(ids_BT)
+        return self.lm(x_BSD, prefix=prefix), column_BT
+
+    def _inputs(self, ids_BT: Tensor) -> tuple[Tensor, Prefix | None, Tensor]:
+        """Embedded rows with the prompt's rows put in, the prompt's prefix, and where each token then stands."""
+        x_BSD = self.lm.embed(ids_BT, separator=self.separator)
+        column_BT = torch.arange(ids_BT.shape[1], device=x_BSD.device).expand(len(x_BSD), -1)
+        prefix, rows_PD, infix_PD = self.prompt.prefix(self.lm), self.prompt.rows(), self.prompt.infix_rows()
+        if infix_PD is not None:
+            before_B = ids_BT.eq(self.lm.vocab.bos).int().argmax(1)  # tokens before `<s>`
+            x_BSD = insert_rows(x_BSD, infix_PD.to(x_BSD.dtype), before_B)
+            column_BT = column_BT + len(infix_PD) * (column_BT >= before_B[:, None])
+            if prefix is not None:
+                prefix = replace(prefix, visible_BTS=infix_visible(before_B, len(infix_PD), x_BSD.shape[1]))
+        if rows_PD is not None:
+            x_BSD = torch.cat([rows_PD.to(x_BSD.dtype).expand(len(x_BSD), -1, -1), x_BSD], dim=1)
+            column_BT = column_BT + len(rows_PD)
+        return x_BSD, prefix, column_BT
 
     def forward(self, batch: Batch) -> Tensor:
         """The same as `label_logits`, under the name that wrappers for several devices know."""
@@ -137,6 +160,36 @@ class PromptedLM(nn.Module):
         self.load_state_dict(dict(state), strict=False)
 
 
+def insert_rows(x_BTD: Tensor, rows_PD: Tensor, before_B: Tensor) -> Tensor:
+    """Put rows between the first `before_B` positions of each row and the rest: (B, T + P, D)."""
+    n_tokens, n_rows = x_BTD.shape[1], len(rows_PD)
+    column_BS = torch.arange(n_tokens + n_rows, device=x_BTD.device).expand(len(x_BTD), -1)
+    place_BS = column_BS - before_B[:, None]
+    inside_BS = (place_BS >= 0) & (place_BS < n_rows)
+    # Tokens keep their order; the rows stand behind all tokens in what is gathered from.
+    source_BS = torch.where(place_BS >= n_rows, column_BS - n_rows, column_BS)
+    source_BS = torch.where(inside_BS, n_tokens + place_BS, source_BS)
+    both_BSD = torch.cat([x_BTD, rows_PD.expand(len(x_BTD), -1, -1)], dim=1)
+    return both_BSD.gather(1, source_BS[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+
+
+def infix_visible(before_B: Tensor, n_infix: int, n_rows: int) -> Tensor:
+    """What each position attends to where deep prompt vectors stand in for the keys of rows before `<s>`.
+
+    Args:
+        before_B: where the infix rows begin, int64.
+        n_infix: how many they are.
+        n_rows: positions, infix rows included.
+    Returns: bool (B, n_rows, n_infix + n_rows), columns as in Prefix.visible_BTS.
+    """
+    row = torch.arange(n_rows, device=before_B.device)
+    place_BT = row - before_B[:, None]  # among the infix rows from 0 on, negative before them
+    vectors_BTP = place_BT[:, :, None] >= row[:n_infix]
+    is_infix_BT = (place_BT >= 0) & (place_BT < n_infix)
+    rows_BTT = (row <= row[:, None]) & ~is_infix_BT[:, None]
+    return torch.cat([vectors_BTP, rows_BTT], dim=2)
+
+
 def build_prompted(
     lm: UnitLM, n_labels: int, config: PromptConfig, *, unit_counts: np.ndarray | None = None
 ) -> PromptedLM:
@@ -177,7 +230,14 @@ def restore_prompted(
 
 
 def _assemble(lm: UnitLM, config: PromptConfig, verbalizer: Verbalizer) -> PromptedLM:
-    prompt = make_prompt(config.kind, config.length, lm, seed=config.seed, dropout=config.dropout)
+    prompt = make_prompt(
+        config.kind,
+        config.length,
+        lm,
+        infix_length=config.infix_length,
+        seed=config.seed,
+        dropout=config.dropout,
+    )
     unit_id = np.random.default_rng((config.seed, 1)).choice(lm.vocab.unit_ids)
     with torch.no_grad():
         separator = lm.token_embedding(torch.tensor(unit_id, device=lm.device))

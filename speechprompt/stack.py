@@ -8,7 +8,7 @@ A stack is a folder with `stack.json`:
      "lm": {"family": "gslm", "folder": "lm"},
      "vocoder": {"folder": "vocoder"}}
 
-Folders are relative to it. An encoder may name a `source` (a hub name or an absolute folder) in place of `folder`;
+Folders are relative to it. Encoder and LM may name a `source` (a hub name or an absolute folder) in place of `folder`;
 the family `logmel` has no weights and takes its settings from `settings`. `vocoder` may be null.
 """
 
@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from speechprompt.lm import FAMILIES, lm_class
 from speechprompt.lm.base import UnitLM
-from speechprompt.lm.gslm import GSLM
+from speechprompt.named_stacks import RECIPES, prepare, stack_folder
 from units.atomic import atomic_path
 from units.audio import read_audio
 from units.encoders.logmel import LogMelEncoder
@@ -35,8 +36,7 @@ from units.types import Encoder, UnitSequence, UnitSpec, Wave
 from vocoder.base import UnitVocoder
 
 ASSETS = Path(__file__).parent / "assets"  # stacks that ship with the package, one folder each
-LM_FAMILIES: dict[str, type[UnitLM]] = {"gslm": GSLM}
-ENCODER_FAMILIES = ("hubert", "logmel")
+ENCODER_FAMILIES = ("hubert", "cpc", "logmel")
 
 Audio = str | Path | np.ndarray  # a file, or a wave (n_samples,) float32 at the quantizer's sample rate
 _FILES_AT_ONCE = 64  # read before they are quantized together
@@ -69,8 +69,9 @@ class Stack:
 
     @property
     def source(self) -> str:
-        """What `load_stack` needs to find this stack again: its name where it ships with the package, else its path."""
-        return self.name if self.folder == ASSETS / self.name else str(self.folder.resolve())
+        """What `load_stack` needs to find this stack again: its name where it has one, else its path."""
+        official = self.name in RECIPES and self.folder == stack_folder(self.name)
+        return self.name if official or self.folder == ASSETS / self.name else str(self.folder.resolve())
 
     @cached_property
     def quantizer(self) -> CodebookQuantizer:
@@ -84,12 +85,12 @@ class Stack:
     @cached_property
     def lm(self) -> UnitLM:
         """The unit LM, in evaluation mode. Raises StackError where its vocabulary has another number of units."""
-        lm = LM_FAMILIES[self.lm_part["family"]].load(
-            self.folder / self.lm_part["folder"], device=self.device
-        )
+        where = self.lm_part.get("source") or self.folder / self.lm_part["folder"]
+        more = {"n_units": self.spec.n_units} if self.lm_part["family"] == "causal_hf" else {}
+        lm: UnitLM = lm_class(self.lm_part["family"]).load(where, device=self.device, **more)
         if lm.vocab.n_units != self.spec.n_units:
             raise StackError(
-                f"{self.folder / self.lm_part['folder']}: expected an LM of {self.spec.n_units} units, as the codebook "
+                f"{where}: expected an LM of {self.spec.n_units} units, as the codebook "
                 f"has, got {lm.vocab.n_units}; use the LM trained on this codebook's units"
             )
         return lm.freeze()
@@ -131,12 +132,17 @@ class Stack:
     def _load_encoder(self) -> Encoder:
         if self.encoder["family"] == "logmel":
             return LogMelEncoder(**self.encoder.get("settings", {}))
-        from units.encoders.hubert import (
-            HubertEncoder,
-        )  # transformers takes seconds to import, and not all need it
-
         folder = self.encoder.get("folder")
         source = self.folder / folder if folder is not None else self.encoder["source"]
+        if self.encoder["family"] == "cpc":
+            from units.encoders.cpc import CPCEncoder
+
+            layer = self.encoder.get("layer", self.spec.layer)
+            settings = self.encoder.get("settings", {})
+            return CPCEncoder(source, layer, name=self.spec.encoder, device=self.device, **settings)
+        # transformers takes seconds to import, and not all need it
+        from units.encoders.hubert import HubertEncoder
+
         return HubertEncoder(
             source, self.encoder.get("layer", self.spec.layer), device=self.device, name=self.spec.encoder
         )
@@ -148,17 +154,23 @@ def stack_names() -> list[str]:
 
 
 def load_stack(name_or_path: str | Path = "mini", device: str = "cpu") -> Stack:
-    """Open a stack by its name (one that ships with the package) or by its folder.
+    """Open a stack by its name or by its folder.
 
-    Reads only stack.json and the headers beside it; parts are loaded when they are first used.
-    Raises StackError: no such stack, no readable stack.json, a missing part; UnitSpecMismatch: a codebook, LM or
-    vocoder of another unit inventory.
+    A name is that of a stack that ships with the package ("mini"), or of one made of official files ("gslm-hubert100",
+    see `named_stacks.RECIPES`), whose missing files are fetched and converted, once.
+    Of a folder, only stack.json and the headers beside it are read; parts are loaded when they are first used.
+    Raises FetchError: an official file cannot be had; StackError: no such stack, no readable stack.json, a missing
+    part; UnitSpecMismatch: a codebook, LM or vocoder of another unit inventory.
     """
-    folder = ASSETS / name_or_path if str(name_or_path) in stack_names() else Path(name_or_path)
+    folder = Path(name_or_path)
+    if str(name_or_path) in stack_names():
+        folder = ASSETS / name_or_path
+    elif str(name_or_path) in RECIPES and not folder.exists():
+        folder = prepare(str(name_or_path))
     file = folder / "stack.json"
     if not file.is_file():
         raise StackError(
-            f"{name_or_path}: expected the name of a stack ({', '.join(stack_names()) or 'none is bundled'}) or a "
+            f"{name_or_path}: expected the name of a stack ({', '.join([*stack_names(), *RECIPES])}) or a "
             f"folder with stack.json, got {'a folder without it' if folder.is_dir() else 'neither'}; check the name"
         )
     stack = _parse(file, device)
@@ -170,7 +182,7 @@ def load_stack(name_or_path: str | Path = "mini", device: str = "cpu") -> Stack:
     _, codebook_spec = load_codebook(folder / stack.codebook)
     stack.spec.require_equal(codebook_spec, str(file), str(folder / stack.codebook))
     for entry in (stack.lm_part, stack.vocoder_part):
-        if entry is not None:
+        if entry is not None and "folder" in entry:
             _check_part_spec(stack, folder / entry["folder"] / "config.json")
     return stack
 
@@ -219,22 +231,24 @@ def _parse(file: Path, device: str) -> Stack:
             f"{file}: expected the entries name, spec, encoder, codebook, lm, vocoder, got trouble at {error}; "
             "write it with write_stack_json"
         ) from error
-    if encoder_family not in ENCODER_FAMILIES or lm_family not in LM_FAMILIES:
+    if encoder_family not in ENCODER_FAMILIES or lm_family not in FAMILIES:
         raise StackError(
             f"{file}: expected an encoder of family {' or '.join(ENCODER_FAMILIES)} and an LM of family "
-            f"{' or '.join(LM_FAMILIES)}, got {encoder_family!r} and {lm_family!r}; convert the parts first"
+            f"{' or '.join(FAMILIES)}, got {encoder_family!r} and {lm_family!r}; convert the parts first"
         )
     return stack
 
 
 def _part_paths(stack: Stack) -> dict[str, Path]:
     """Files and folders that stack.json names, by part."""
-    paths = {"codebook": stack.folder / stack.codebook, "lm": stack.folder / stack.lm_part["folder"]}
+    paths = {"codebook": stack.folder / stack.codebook}
+    if "source" not in stack.lm_part:
+        paths["lm"] = stack.folder / stack.lm_part["folder"]
     if stack.vocoder_part is not None:
         paths["vocoder"] = stack.folder / stack.vocoder_part["folder"]
     if "folder" in stack.encoder:
         paths["encoder"] = stack.folder / stack.encoder["folder"]
-    elif stack.encoder["family"] == "hubert":
+    elif stack.encoder["family"] in ("hubert", "cpc"):
         stack.encoder[
             "source"
         ]  # looked up here so that its absence is reported with the other missing entries

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import soxr
 
 from speechprompt.batch import LabelledUnits
+from speechprompt.cache_folder import cache_folder
 from speechprompt.stack import Stack
 from tasks.base import Task, Utterance
 from units.corpus import CorpusEntry, quantize_corpus
@@ -26,12 +26,6 @@ from units.store import UnitStore
 from units.types import Quantizer, UnitSequence, UnitSpec
 
 _FORMAT = 1  # part of every cache key: raise it when the meaning of an entry changes
-
-
-def cache_folder() -> Path:
-    """Give the folder for files that can be made again: $SPEECHPROMPT_CACHE, else ~/.cache/speechprompt."""
-    chosen = os.environ.get("SPEECHPROMPT_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "speechprompt"
 
 
 def labelled_units(

@@ -92,7 +92,7 @@ class LearnableVerbalizer(Verbalizer):
 
     Args:
         n_labels: number of classes.
-        n_inputs: V for read="logits", D for read="hidden".
+        n_inputs: V for read="logits", the width of the final hidden state for read="hidden".
         read: "logits" or "hidden".
         dropout: on what is read, in training.
         seed: of the first weights.
@@ -150,7 +150,7 @@ def make_verbalizer(
             raise InputError("frequency verbalizer: expected counts of the training units, got none")
         return FrequencyVerbalizer(n_labels, lm.vocab, unit_counts)
     if kind == "learnable":
-        n_inputs = len(lm.vocab) if read == "logits" else lm.d_model
+        n_inputs = len(lm.vocab) if read == "logits" else lm.d_output
         return LearnableVerbalizer(n_labels, n_inputs, read=cast("Read", read), dropout=dropout, seed=seed)
     raise InputError(f"verbalizer: expected kind {', '.join(VERBALIZER_KINDS)}, got {kind!r}")
 

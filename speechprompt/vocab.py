@@ -55,7 +55,7 @@ class UnitVocab:
         return len(SPECIALS) + len(self.symbols)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, UnitVocab) and self.symbols == other.symbols
+        return type(self) is type(other) and isinstance(other, UnitVocab) and self.symbols == other.symbols
 
     def __hash__(self) -> int:
         return hash(self.symbols)
@@ -117,3 +117,51 @@ class UnitVocab:
                 f"token id {int(ids[units < 0][0])}: expected the id of a unit; cut special tokens off before decoding"
             )
         return units
+
+
+class UnitsFirstVocab(UnitVocab):
+    """Units 0 .. n_units - 1 are their own ids; the four special tokens follow: pGSLM's order.
+
+    Source: the UnitDictionary of fairseq's speech_unit_modeling task.
+
+    Args:
+        n_units: size of the codebook, at least 1.
+    Raises: InputError for no units.
+    """
+
+    def __init__(self, n_units: int) -> None:
+        super().__init__([str(unit) for unit in range(n_units)])
+        self.bos, self.pad, self.eos, self.unk = range(n_units, n_units + len(SPECIALS))
+        self._id_of_unit = np.arange(n_units, dtype=np.int64)
+        self._unit_of_id = np.append(self._id_of_unit, np.full(len(SPECIALS), -1, dtype=np.int64))
+
+
+class MBartVocab(UnitVocab):
+    """Units, then a tag for each language and `<mask>`, which the training appends to its dictionary file.
+
+    Attributes:
+        languages: names without brackets, "en_XX".
+        mask: id of `<mask>`.
+
+    Args:
+        symbols: the symbols of the dictionary file, in its order.
+        languages: in the order of training; may be empty.
+    """
+
+    def __init__(self, symbols: Sequence[str], languages: Sequence[str]) -> None:
+        super().__init__([*symbols, *(f"[{language}]" for language in languages), "<mask>"])
+        self.languages = tuple(languages)
+        self.mask = len(self) - 1
+
+    def language_id(self, language: str) -> int:
+        """Id of a language's tag. Raises: InputError for a language the model was not trained on."""
+        if language not in self.languages:
+            raise InputError(
+                f"language: expected one of {', '.join(self.languages) or 'none'}, got {language!r}; choose another"
+            )
+        return self.mask - len(self.languages) + self.languages.index(language)
+
+    @property
+    def unit_symbols(self) -> tuple[str, ...]:
+        """The symbols of the dictionary file."""
+        return self.symbols[: -len(self.languages) - 1]

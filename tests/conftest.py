@@ -49,6 +49,21 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of reference data: SPEECHPROMPT_GOLDEN, or ../shared/golden beside the checkout.
+
+    Without it the test is skipped, or fails where SPEECHPROMPT_REQUIRE_SHARED is 1.
+    """
+    folder = Path(os.environ.get("SPEECHPROMPT_GOLDEN", ROOT.parent / "shared" / "golden"))
+    if not (folder / "ulm" / "spec.json").is_file():
+        reason = f"{folder}: expected the reference data, got no such folder; set SPEECHPROMPT_GOLDEN"
+        if os.environ.get("SPEECHPROMPT_REQUIRE_SHARED") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def digits_sample() -> Path:
     """The bundled spoken digits: train.csv, test.csv and their recordings."""
     return ROOT / "tasks" / "assets" / "spoken_digits"

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.xdist_group("wheel")
 
 PACKAGES = ("units", "vocoder", "tasks", "speechprompt")
-OWN_SUFFIXES = {".py", ".typed", ".safetensors", ".json", ".flac", ".ogg", ".csv", ".html", ".txt"}
+OWN_SUFFIXES = {".py", ".toml", ".typed", ".safetensors", ".json", ".flac", ".ogg", ".csv", ".html", ".txt"}
 
 TRY_OUT = """
 import sys

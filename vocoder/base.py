@@ -23,6 +23,26 @@ from vocoder.hifigan import UnitHiFiGAN, folded_state_dict
 CHUNK_FRAMES = 400
 
 
+def without_fillers(
+    units_T: np.ndarray, f0_F: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Drop negative entries, with which padded results mark where there is no unit, and their F0 frames.
+
+    Args:
+        units_T: (T,) integers.
+        f0_F: (T * k,) values, k per unit, or None.
+    Returns: the units that are left, and their F0. Raises InputError where the lengths do not divide.
+
+    Source: what fairseq's CodeHiFiGANVocoder does before synthesis.
+    """
+    real_T = units_T >= 0
+    if f0_F is None:
+        return units_T[real_T], None
+    if not len(units_T) or len(f0_F) % len(units_T):
+        raise InputError(f"F0: expected a multiple of {len(units_T)} units, got {len(f0_F)} values")
+    return units_T[real_T], f0_F[np.repeat(real_T, len(f0_F) // len(units_T))]
+
+
 class UnitVocoder:
     """Speaks unit sequences; the `Vocoder` protocol of `units.types`.
 
@@ -48,19 +68,16 @@ class UnitVocoder:
         chunk_frames: int = CHUNK_FRAMES,
     ) -> None:
         config = generator.config
-        if config.f0:
-            raise InputError(
-                "vocoder: expected a generator without F0 input, got one with; call the generator itself"
-            )
         if config.num_embeddings != spec.n_units:
             raise InputError(
                 f"vocoder: expected a generator of {spec.n_units} units as its UnitSpec says, "
                 f"got {config.num_embeddings}; use the spec it was trained with"
             )
-        if round(spec.frame_rate * config.hop_length) != config.sampling_rate:
+        samples = config.hop_length * config.frames_per_unit
+        if round(spec.frame_rate * samples) != config.sampling_rate:
             raise InputError(
                 f"vocoder: expected {config.sampling_rate} Hz = frame rate x hop, got {spec.frame_rate} x "
-                f"{config.hop_length}; correct sampling_rate or upsample_rates"
+                f"{samples}; correct sampling_rate or upsample_rates"
             )
         if len(speakers) > config.num_speakers or bool(speakers) != config.multispkr:
             rows = config.num_speakers if config.multispkr else 0
@@ -79,7 +96,12 @@ class UnitVocoder:
         self.chunk_frames = chunk_frames
 
     def __call__(
-        self, units: UnitSequence, speaker: str | None = None, *, predict_durations: bool | None = None
+        self,
+        units: UnitSequence,
+        speaker: str | None = None,
+        *,
+        predict_durations: bool | None = None,
+        f0: np.ndarray | None = None,
     ) -> np.ndarray:
         """Speak a sequence.
 
@@ -88,19 +110,27 @@ class UnitVocoder:
             speaker: a name of `speakers`; None for the default voice.
             predict_durations: whether to predict durations where the sequence has none. None: predict iff no unit
                 follows itself (a deduplicated sequence) and the generator can.
+            f0: needed iff the generator has an F0 input: values scaled as in its training, float32, or bins, int64;
+                one per frame, or `config.frames_per_unit` per frame. For a generator with an F0 quantizer: the
+                curve (n,) float32, whose codes must divide the frames, or the codes, int64.
 
         Returns:
-            (n_frames * hop,) float32 in (-1, 1).
+            (n_frames * frames_per_unit * hop,) float32 in (-1, 1).
 
         Raises:
             UnitSpecMismatch: the units belong to another inventory.
-            InputError: unknown speaker, or durations must be predicted and cannot be.
+            InputError: unknown speaker, durations must be predicted and cannot be, or F0 that does not fit.
         """
-        pieces = list(self.stream(units, speaker, predict_durations=predict_durations))
+        pieces = list(self.stream(units, speaker, predict_durations=predict_durations, f0=f0))
         return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.float32)
 
     def stream(
-        self, units: UnitSequence, speaker: str | None = None, *, predict_durations: bool | None = None
+        self,
+        units: UnitSequence,
+        speaker: str | None = None,
+        *,
+        predict_durations: bool | None = None,
+        f0: np.ndarray | None = None,
     ) -> Iterator[np.ndarray]:
         """Speak a sequence piece by piece, in memory that does not grow with its length.
 
@@ -111,15 +141,16 @@ class UnitVocoder:
             (n,) float32, at most `chunk_frames` frames each.
         """
         self.spec.require_equal(units.spec, "vocoder", "units")
-        frames = self._frames(units, predict_durations)
+        frames, f0_F = self._with_f0(self._frames(units, predict_durations), f0)
         speaker_B = self._speaker(speaker)
         context, hop = self.generator.config.context_frames, self.generator.config.hop_length
         for start in range(0, len(frames), self.chunk_frames):
             stop = min(start + self.chunk_frames, len(frames))
             left, right = max(0, start - context), min(len(frames), stop + context)
             frames_BT = torch.from_numpy(frames[left:right]).unsqueeze(0).to(self.device)
+            f0_BF = None if f0_F is None else f0_F[left:right].unsqueeze(0)
             with torch.inference_mode():
-                wave_BS = self.generator(frames_BT, speaker_B)
+                wave_BS = self.generator(frames_BT, speaker_B, f0_BF)
             yield wave_BS[0, (start - left) * hop : (stop - left) * hop].cpu().numpy()
 
     def _frames(self, units: UnitSequence, predict_durations: bool | None) -> np.ndarray:
@@ -139,6 +170,30 @@ class UnitVocoder:
         with torch.inference_mode():
             durations = self.generator.predict_durations(units_BT)[0].cpu().numpy()
         return np.repeat(units.units, durations)
+
+    def _with_f0(self, frames: np.ndarray, f0: np.ndarray | None) -> tuple[np.ndarray, torch.Tensor | None]:
+        """Bring units and F0 to one input frame each: (F,) int64 and (F,) values, bins or codes on the device."""
+        config = self.generator.config
+        if (f0 is not None) != config.f0:
+            wanted = "F0, one value per frame," if config.f0 else "no F0"
+            raise InputError(
+                f"vocoder: expected {wanted} as its generator was trained, got {'none' if f0 is None else 'some'}; "
+                "use the vocoder that fits"
+            )
+        if f0 is None or not len(frames):
+            return frames, None if f0 is None else torch.zeros(0, device=self.device)
+        f0_F = torch.from_numpy(np.ascontiguousarray(f0)).to(self.device)
+        f0_F = f0_F.float() if f0_F.is_floating_point() else f0_F.long()
+        if config.f0_quantizer is not None and f0_F.is_floating_point():
+            f0_F = self.generator.quantizer(f0_F.unsqueeze(0))[0]
+        frames = np.repeat(frames, config.frames_per_unit)
+        fits = len(f0_F) and len(frames) % len(f0_F) == 0
+        if not fits or (config.f0_quantizer is None and len(frames) // len(f0_F) > config.frames_per_unit):
+            raise InputError(
+                f"F0: expected a value for each of {len(frames) // config.frames_per_unit} frames "
+                f"({config.frames_per_unit} at most), got {len(f0_F)} values; measure it on the same recording"
+            )
+        return frames, f0_F.repeat_interleave(len(frames) // len(f0_F))
 
     def _speaker(self, speaker: str | None) -> torch.Tensor | None:
         if speaker is not None and speaker not in self.speakers:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from units.errors import InputError
+from vocoder.f0_codes import F0QuantizerConfig
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class HiFiGANConfig:
         dur_predictor_params: sizes of the duration predictor, or None for a model without one.
         f0: whether there is an F0 input.
         f0_quant_num_bin: bins of the F0 table; 0 for a continuous F0 input.
+        f0_quantizer: sizes of the VQ-VAE that turns F0 curves into codes, or None where F0 is read otherwise.
     """
 
     num_embeddings: int = 100
@@ -64,6 +66,7 @@ class HiFiGANConfig:
     dur_predictor_params: DurationPredictorConfig | None = None
     f0: bool = False
     f0_quant_num_bin: int = 0
+    f0_quantizer: F0QuantizerConfig | None = None
 
     def __post_init__(self) -> None:
         """Check the sizes against each other.
@@ -95,7 +98,12 @@ class HiFiGANConfig:
                 f"vocoder config: expected channels divisible by {2 ** len(rates)} (one halving per stage), "
                 f"got {self.upsample_initial_channel}; correct upsample_initial_channel"
             )
-        f0_dim = 0 if not self.f0 else self.embedding_dim if self.f0_quant_num_bin else 1
+        if self.f0_quantizer is not None and (self.f0_quant_num_bin or not self.f0):
+            raise InputError(
+                "vocoder config: expected f0_quantizer with f0 and without f0_quant_num_bin, got another combination; "
+                "use the config.json that belongs to the checkpoint"
+            )
+        f0_dim = 0 if not self.f0 else self.embedding_dim if self.f0_quant_num_bin or self.f0_quantizer else 1
         stacked = self.embedding_dim * (1 + self.multispkr) + f0_dim
         if self.model_in_dim == 0:
             object.__setattr__(self, "model_in_dim", stacked)
@@ -115,6 +123,11 @@ class HiFiGANConfig:
     def hop_length(self) -> int:
         """Samples per input frame: the product of the upsampling rates."""
         return math.prod(self.upsample_rates)
+
+    @property
+    def frames_per_unit(self) -> int:
+        """Input frames (of `hop_length` samples) per unit: above 1 where F0 is read at a finer grid than the units."""
+        return max(1, self.code_hop_size // self.hop_length) if self.f0 and self.f0_quantizer is None else 1
 
     @property
     def context_frames(self) -> int:
@@ -144,11 +157,11 @@ class HiFiGANConfig:
         """Read a parsed config.json; keys that do not concern the structure (optimizer, data) are passed over.
 
         Raises:
-            InputError: the sizes describe no generator, or one whose F0 comes from a VQ-VAE (not supported).
+            InputError: the sizes describe no generator, or one whose units it would make itself (code_quantizer).
         """
-        if "f0_quantizer" in values:
+        if values.get("code_quantizer") is not None:
             raise InputError(
-                "vocoder config: expected continuous or binned F0, got f0_quantizer (VQ-VAE F0); use another vocoder"
+                "vocoder config: expected units as input, got code_quantizer (VQ-VAE units); use another"
             )
         known = {
             field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None
@@ -162,5 +175,7 @@ class HiFiGANConfig:
             )
         if "dur_predictor_params" in known:
             known["dur_predictor_params"] = DurationPredictorConfig(**known["dur_predictor_params"])
+        if "f0_quantizer" in known:
+            known["f0_quantizer"] = F0QuantizerConfig.from_dict(known["f0_quantizer"])
         known["multispkr"] = bool(values.get("multispkr"))  # published files say "_" or null
         return cls(**known)

@@ -19,11 +19,13 @@ from torch.nn.utils.parametrizations import weight_norm
 from vocoder.config import HiFiGANConfig
 from vocoder.convolution import Conv1d, ConvTranspose1d
 from vocoder.duration import DurationPredictor, frames_from_log_duration
+from vocoder.f0_codes import F0Quantizer
 
 SLOPE = 0.1
 FINAL_SLOPE = 0.01  # the published generators end with the default slope of leaky_relu, not with SLOPE
 RESIDUAL_GAIN = 0.1  # of a fresh generator, see UnitHiFiGAN._initialise
 OUTPUT_GAIN = 0.05
+_NOT_WAVE = ("dur_predictor", "quantizer")  # parts beside the way to the wave: published without weight norm
 
 
 class ResidualBlock(nn.Module):
@@ -68,6 +70,9 @@ class UnitHiFiGAN(nn.Module):
             self.spkr = nn.Embedding(config.num_speakers, config.embedding_dim)
         if config.f0 and config.f0_quant_num_bin:
             self.f0_quant_embed = nn.Embedding(config.f0_quant_num_bin, config.embedding_dim)
+        if config.f0_quantizer is not None:
+            self.quantizer = F0Quantizer(config.f0_quantizer)
+            self.f0_dict = nn.Embedding(config.f0_quantizer.f0_vq_params.l_bins, config.embedding_dim)
         if config.dur_predictor_params is not None:
             self.dur_predictor = DurationPredictor(config.dur_predictor_params)
 
@@ -94,8 +99,9 @@ class UnitHiFiGAN(nn.Module):
         Args:
             units_BT: (B, T) int64, one raw unit id per frame.
             speaker_B: (B,) int64 rows of the speaker table; needed iff the model has one.
-            f0_BF: (B, F) F0 values (float) or bins (int64); needed iff the model has an F0 input. The shorter of
-                units and F0 is repeated to the length of the longer, which must be a multiple of it.
+            f0_BF: (B, F) F0 values (float), bins (int64) or, for a model with an F0 quantizer, codes (int64); needed
+                iff the model has an F0 input. F0 values become codes first where it has a quantizer. The shorter of
+                units and F0 is then repeated to the length of the longer, which must be a multiple of it.
 
         Returns:
             (B, max(T, F) * hop) float32 in (-1, 1).
@@ -146,7 +152,7 @@ class UnitHiFiGAN(nn.Module):
         costs a small model trained for a few thousand steps a noticeable part of its quality.
         """
         for name, module in self.named_modules():
-            if not isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) or name.startswith("dur_predictor"):
+            if not isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) or name.startswith(_NOT_WAVE):
                 continue
             overlap = module.stride[0] if isinstance(module, nn.ConvTranspose1d) else 1
             fan_in = module.in_channels * module.kernel_size[0] / overlap
@@ -168,7 +174,10 @@ class UnitHiFiGAN(nn.Module):
             raise ValueError(f"F0: expected {'values' if config.f0 else 'None'}, got {f0_BF}")
         parts = [self.dict(units_BT).transpose(1, 2)]
         if f0_BF is not None:
-            if config.f0_quant_num_bin:
+            if config.f0_quantizer is not None:
+                codes_BF = self.quantizer(f0_BF) if f0_BF.is_floating_point() else f0_BF
+                parts.append(self.f0_dict(codes_BF).transpose(1, 2))
+            elif config.f0_quant_num_bin:
                 parts.append(self.f0_quant_embed(f0_BF.long()).transpose(1, 2))
             else:
                 parts.append(f0_BF.unsqueeze(1))
@@ -188,7 +197,7 @@ def _convolutions(generator: UnitHiFiGAN) -> list[nn.Module]:
     return [
         m
         for name, m in generator.named_modules()
-        if isinstance(m, convolutions) and "dur_predictor" not in name
+        if isinstance(m, convolutions) and not name.startswith(_NOT_WAVE)
     ]
 
 
@@ -224,6 +233,8 @@ def folded_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
     ):
         for name in [name for name in folded if name.endswith(suffix_g)]:
             stem = name.removesuffix(suffix_g)
+            if stem + suffix_v not in folded:  # half a pair: left for strict loading to name
+                continue
             magnitude, direction = folded.pop(name), folded.pop(stem + suffix_v)
             norm = torch.linalg.vector_norm(direction, dim=(1, 2), keepdim=True)
             folded[stem + "weight"] = direction * (magnitude / norm)

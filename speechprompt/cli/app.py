@@ -9,6 +9,8 @@ import typer
 
 from speechprompt import __version__
 from speechprompt.cli.audio_verbs import continue_, quantize, resynthesize
+from speechprompt.cli.checkpoint_verbs import convert
+from speechprompt.cli.file_verbs import fetch
 from speechprompt.cli.run_verbs import evaluate, predict, train
 from speechprompt.cli.start_verbs import quickstart
 
@@ -28,6 +30,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "resynthesize": resynthesize,
     "continue": continue_,
+    "fetch": fetch,
+    "convert": convert,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

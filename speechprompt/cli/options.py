@@ -28,7 +28,7 @@ def checked_device(name: str) -> str:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 StackName = Annotated[
-    str, typer.Option("--stack", metavar="NAME", help="Name of a bundled stack, or a stack's folder.")
+    str, typer.Option("--stack", metavar="NAME", help="A bundled or official stack, or a stack's folder.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Equal seeds give equal results.")]
 Device = Annotated[

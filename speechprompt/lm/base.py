@@ -22,22 +22,31 @@ class UnitLM(nn.Module, ABC):
 
     Attributes:
         family: name in the model folder's config.json.
+        takes_infix: whether `forward` heeds a prefix's `visible_BTS`, which deep infix prompts need.
         vocab: the token inventory.
         n_layers, n_heads, d_model, d_head: dimensions that a prompt's shape follows from.
+        embed_scale: what `embed` multiplies token embeddings with; the model may scale them once more inside.
         max_positions: most tokens in a row, special tokens included.
     """
 
     family: ClassVar[str]
+    takes_infix: ClassVar[bool] = False
     vocab: UnitVocab
     n_layers: int
     n_heads: int
     d_model: int
+    embed_scale: float
     max_positions: int
 
     @property
     def d_head(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.n_heads
+
+    @property
+    def d_output(self) -> int:
+        """Width of the final hidden state, which `logits` reads."""
+        return self.d_model
 
     @property
     @abstractmethod

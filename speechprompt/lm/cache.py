@@ -18,10 +18,13 @@ class Prefix:
     Attributes:
         key_LBHPE: keys; B is 1 for a prefix shared by all rows.
         value_LBHPE: values, same shape.
+        visible_BTS: for infix prompts, which of S = P + T columns (prefix, then new positions) each of T new positions
+            may attend to, bool; None for plain causal order behind a prefix that all may attend to.
     """
 
     key_LBHPE: Tensor
     value_LBHPE: Tensor
+    visible_BTS: Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -30,7 +33,7 @@ class Prefix:
 
 
 class KVCache:
-    """Keys and values of all past positions, in memory taken once: decoding never copies its past.
+    """Keys and values of all past positions, in memory taken once: only a beam search copies it.
 
     A prefix is written to the first columns when the cache is made; `length` counts it.
     """
@@ -47,7 +50,9 @@ class KVCache:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.length = prefix.length if prefix is not None else 0
+        if prefix is not None and prefix.visible_BTS is not None:
+            raise ValueError("a cache cannot begin with a prefix that only some positions may attend to")
+        self.n_prefix = self.length = prefix.length if prefix is not None else 0
         shape = (n_layers, n_rows, n_heads, self.length + max_length, d_head)
         self.key_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
         self.value_LBHSE = torch.zeros(shape, device=device, dtype=dtype)
@@ -68,6 +73,15 @@ class KVCache:
         self.key_LBHSE[layer, :, :, self.length : end] = key_BHTE
         self.value_LBHSE[layer, :, :, self.length : end] = value_BHTE
         return self.key_LBHSE[layer, :, :, :end], self.value_LBHSE[layer, :, :, :end]
+
+    def reorder(self, rows_N: Tensor) -> None:
+        """Let row i be what row `rows_N[i]` was, as a beam search needs; the number of rows may change."""
+        if len(rows_N) == len(self.padding_BS):
+            for past_LBHSE in (self.key_LBHSE, self.value_LBHSE):  # copy no more than what is filled
+                past_LBHSE[:, :, :, : self.length] = past_LBHSE[:, rows_N, :, : self.length]
+        else:
+            self.key_LBHSE, self.value_LBHSE = self.key_LBHSE[:, rows_N], self.value_LBHSE[:, rows_N]
+        self.padding_BS = self.padding_BS[rows_N]
 
     def mark_padding(self, padding_BT: Tensor) -> None:
         """Remember which of the T positions about to be written are padding (True)."""

@@ -1,4 +1,4 @@
-"""The GSLM unit language model: a pre-norm decoder, sinusoidal positions, tied embeddings.
+"""The GSLM unit language model: a pre-norm decoder; as published with sinusoidal positions and tied embeddings.
 
 Shapes: B rows, T tokens, R positions read, L layers, P prefix positions, D model dimension, V vocabulary.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import KVCache, Prefix
-from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, visible
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, rows_at, visible
 from speechprompt.vocab import UnitVocab
 from units.atomic import atomic_path
 from units.errors import InputError
@@ -51,6 +52,7 @@ class GSLM(UnitLM):
     """
 
     family = "gslm"
+    takes_infix = True
 
     def __init__(self, config: TransformerConfig, vocab: UnitVocab) -> None:
         super().__init__()
@@ -62,12 +64,29 @@ class GSLM(UnitLM):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
         self.layer_norm = nn.LayerNorm(config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.positions_ND: Tensor
-        self.register_buffer("positions_ND", self._positions(), persistent=False)
+        self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        self.output_projection = None if config.tied else nn.Linear(config.d_model, len(vocab), bias=False)
+        self.embed_positions = (
+            nn.Embedding(self._n_positions, config.d_model, padding_idx=vocab.pad)
+            if config.positions == "learned"
+            else None
+        )
+        self.fixed_positions_ND: Tensor
+        self.register_buffer("fixed_positions_ND", self._fixed_positions(), persistent=False)
 
-    def _positions(self) -> Tensor:
+    @property
+    def _n_positions(self) -> int:
         # The first token stands at padding id + 1, the last one at padding id + max_positions.
-        return sinusoidal_positions(self.vocab.pad + 1 + self.max_positions, self.d_model, self.vocab.pad)
+        return self.vocab.pad + 1 + self.max_positions
+
+    def _fixed_positions(self) -> Tensor:
+        if self.config.positions == "sinusoidal":
+            return sinusoidal_positions(self._n_positions, self.d_model, self.vocab.pad)
+        return torch.zeros(self._n_positions if self.config.positions == "none" else 0, self.d_model)
+
+    def _position_table(self) -> Tensor:
+        """What is added to the embeddings, row by position: learned or fixed."""
+        return self.fixed_positions_ND if self.embed_positions is None else self.embed_positions.weight
 
     @property
     def device(self) -> torch.device:
@@ -84,7 +103,11 @@ class GSLM(UnitLM):
                 if isinstance(module, nn.Linear):
                     gain = 2**-0.5 if name.endswith(("q_proj", "k_proj", "v_proj")) else 1.0
                     nn.init.xavier_uniform_(module.weight, gain, generator=generator)
-                    nn.init.zeros_(module.bias)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+            if self.embed_positions is not None:
+                self.embed_positions.weight.normal_(0, self.d_model**-0.5, generator=generator)
+                self.embed_positions.weight[self.vocab.pad] = 0
         return self
 
     def token_embedding(self, ids: Tensor) -> Tensor:
@@ -95,7 +118,12 @@ class GSLM(UnitLM):
     def embed(
         self, ids_BT: Tensor, *, separator: Tensor | None = None, n_before_B: Tensor | None = None
     ) -> Tensor:
-        """Embeddings times sqrt(D) plus sinusoidal positions, the first token at position 2: (B, T, D)."""
+        """Scaled embeddings plus positions, the first token at position 2: (B, T, D)."""
+        return self.dropout(self._placed_embedding(ids_BT, separator, n_before_B))
+
+    def _placed_embedding(
+        self, ids_BT: Tensor, separator: Tensor | None, n_before_B: Tensor | None
+    ) -> Tensor:
         real_BT = ids_BT.ne(self.vocab.pad)
         position_BT = real_BT.cumsum(1)
         if n_before_B is not None:
@@ -110,8 +138,8 @@ class GSLM(UnitLM):
             token_BTD = torch.where(
                 ids_BT.eq(self.vocab.bos)[:, :, None], separator.to(token_BTD.dtype), token_BTD
             )
-        position_BTD = self.positions_ND[position_BT * real_BT + self.vocab.pad]
-        return self.dropout(math.sqrt(self.d_model) * token_BTD + position_BTD)
+        position_BTD = self._position_table()[position_BT * real_BT + self.vocab.pad]
+        return self.embed_scale * token_BTD + position_BTD
 
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
         """Project prompt vectors (L, P, D) by each layer's k_proj and v_proj, biases included."""
@@ -150,12 +178,16 @@ class GSLM(UnitLM):
                 )
         n_past = cache.length if cache is not None else prefix.length if prefix is not None else 0
         padding_BS = self._padding(n_past, n_new, cache, key_padding_mask)
-        allowed = visible(n_past, n_new, padding_BS=padding_BS)
+        given_BTS = prefix.visible_BTS if prefix is not None else None
+        allowed = visible(n_past, n_new, padding_BS=padding_BS) if given_BTS is None else given_BTS[:, None]
         for index, layer in enumerate(self._decoder_layers()):
             read_BR = None
             if index == self.n_layers - 1 and read_positions is not None:
                 read_BR = read_positions
-                allowed = visible(n_past, n_new, read_BR=read_BR, padding_BS=padding_BS)
+                if given_BTS is None:
+                    allowed = visible(n_past, n_new, read_BR=read_BR, padding_BS=padding_BS)
+                else:
+                    allowed = rows_at(given_BTS, read_BR)[:, None]
             side = (prefix.key_LBHPE[index], prefix.value_LBHPE[index]) if prefix is not None else None
             x_BTD = layer(x_BTD, layer=index, prefix=side, cache=cache, read_BR=read_BR, allowed=allowed)
         if cache is not None:
@@ -175,8 +207,9 @@ class GSLM(UnitLM):
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
     def logits(self, hidden: Tensor, ids: Tensor | None = None) -> Tensor:
-        """Products with the tied embeddings of all tokens, or of `ids`."""
-        weight = self.embed_tokens.weight if ids is None else self.embed_tokens.weight[ids]
+        """Products with the output vectors (the embeddings where tied) of all tokens, or of `ids`."""
+        outputs = self.embed_tokens if self.output_projection is None else self.output_projection
+        weight = outputs.weight if ids is None else outputs.weight[ids]
         return F.linear(hidden, weight.to(hidden.dtype))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
@@ -208,18 +241,25 @@ class GSLM(UnitLM):
             raise InputError(
                 f"{folder}: expected a {cls.family} language model, got {error!r}; restore it"
             ) from error
-        # Built without memory first: drawing initial weights only to overwrite them would take most of the time.
-        with torch.device("meta"):
-            model = cls(transformer, vocab)
         try:
-            model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+            return cls.from_weights(transformer, vocab, {name: t.float() for name, t in weights.items()})
         except RuntimeError as error:
             raise InputError(
                 f"{folder}: expected the weights config.json describes; {error}; restore them"
             ) from error
-        model.positions_ND = model._positions().to(device)
-        model.eval()
-        return model
+
+    @classmethod
+    def from_weights(cls, config: TransformerConfig, vocab: UnitVocab, weights: Mapping[str, Tensor]) -> GSLM:
+        """Make a model of exactly these tensors (not copied), by state dict name, in evaluation mode.
+
+        Raises: RuntimeError (torch's) for missing, further or misshapen tensors.
+        """
+        # Built without memory first: drawing initial weights only to overwrite them would take most of the time.
+        with torch.device("meta"):
+            model = cls(config, vocab)
+        model.load_state_dict(dict(weights), assign=True)
+        model.fixed_positions_ND = model._fixed_positions().to(model.device)
+        return model.eval()
 
 
 def read_config(folder: Path) -> dict[str, Any]:

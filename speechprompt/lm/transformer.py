@@ -20,6 +20,7 @@ from speechprompt.lm.cache import KVCache
 from units.errors import InputError
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+POSITIONS = ("sinusoidal", "learned", "none")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class TransformerConfig:
         dropout: on embeddings and on what each half layer adds to the residual stream, in training.
         activation: "relu" (GSLM) or "gelu".
         max_positions: most tokens in a row, special tokens included.
+        positions: "sinusoidal" (GSLM), "learned", or "none".
+        tied: whether the output projection is the embedding table (GSLM) or has weights of its own.
+        scale_embedding: whether embeddings are multiplied by sqrt(d_model).
     Raises: InputError for dimensions that do not fit together.
     """
 
@@ -44,6 +48,9 @@ class TransformerConfig:
     dropout: float = 0.1
     activation: str = "relu"
     max_positions: int = 3072
+    positions: str = "sinusoidal"
+    tied: bool = True
+    scale_embedding: bool = True
 
     def __post_init__(self) -> None:
         if min(self.n_layers, self.d_model, self.n_heads, self.d_ffn, self.max_positions) < 1:
@@ -53,6 +60,10 @@ class TransformerConfig:
         if self.d_model % self.n_heads:
             raise InputError(
                 f"transformer: expected n_heads to divide d_model, got {self.n_heads} and {self.d_model}"
+            )
+        if self.positions not in POSITIONS:
+            raise InputError(
+                f"transformer: expected positions {' or '.join(POSITIONS)}, got {self.positions!r}"
             )
         if self.activation not in ACTIVATIONS:
             raise InputError(
@@ -180,6 +191,23 @@ class DecoderLayer(nn.Module):
         allowed: Tensor | None = None,
     ) -> Tensor:
         """Run one layer: (B, T, D) to (B, T, D), or to (B, R, D) where only `read_BR` is wanted."""
+        return self.transform(
+            self.attend_to_self(
+                x_BTD, layer=layer, prefix=prefix, cache=cache, read_BR=read_BR, allowed=allowed
+            )
+        )
+
+    def attend_to_self(
+        self,
+        x_BTD: Tensor,
+        *,
+        layer: int,
+        prefix: tuple[Tensor, Tensor] | None,
+        cache: KVCache | None,
+        read_BR: Tensor | None,
+        allowed: Tensor | None,
+    ) -> Tensor:
+        """The first half: self-attention, added to the residual stream."""
         mixed = self.self_attn(
             self.self_attn_layer_norm(x_BTD),
             layer=layer,
@@ -188,5 +216,8 @@ class DecoderLayer(nn.Module):
             read_BR=read_BR,
             allowed=allowed,
         )
-        x = (x_BTD if read_BR is None else rows_at(x_BTD, read_BR)) + self.dropout(mixed)
+        return (x_BTD if read_BR is None else rows_at(x_BTD, read_BR)) + self.dropout(mixed)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """The second half: the feed-forward part, added to the residual stream."""
         return x + self.dropout(self.fc2(self.activation(self.fc1(self.final_layer_norm(x)))))

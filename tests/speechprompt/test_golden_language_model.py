@@ -25,14 +25,6 @@ LINEAR = "decoder.prompt_linear_verbalizer.weight"
 
 
 @pytest.fixture(scope="module")
-def golden(shared_data: Path) -> Path:
-    folder = shared_data.parent / "golden"
-    if not (folder / "ulm" / "golden.npz").is_file():
-        pytest.skip(f"{folder}: expected the golden reference data, got none")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def gslm(golden: Path) -> GSLM:
     state: dict[str, Tensor] = torch.load(golden / "ulm" / "cfg_dict.pt", weights_only=True)["model"]
     lm = GSLM(TransformerConfig(2, 40, 4, 64), UnitVocab.from_dict_txt(golden / "ulm" / "dict.txt"))

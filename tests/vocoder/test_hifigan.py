@@ -1,8 +1,5 @@
 import dataclasses
-import json
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,44 +28,6 @@ def make(config: HiFiGANConfig = TINY) -> UnitHiFiGAN:
 def units_and_speaker(n_frames: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(20, (2, n_frames), generator=generator), torch.tensor([0, 2])
-
-
-@pytest.fixture(scope="module", params=["unit_dur", "multispeaker_dur", "f0_continuous", "f0_quantized"])
-def reference(request: pytest.FixtureRequest, shared_data: Path) -> tuple[UnitHiFiGAN, dict[str, np.ndarray]]:
-    folder = shared_data.parent / "golden" / "vocoder" / request.param
-    if not folder.is_dir():
-        pytest.skip(f"{folder}: no reference outputs here")
-    generator = UnitHiFiGAN(HiFiGANConfig.from_dict(json.loads((folder / "config.json").read_text()))).eval()
-    state = torch.load(folder / "model.pt", weights_only=True)["generator"]
-    generator.load_state_dict(folded_state_dict(state), strict=True)
-    return generator, dict(np.load(folder / "golden.npz"))
-
-
-@torch.inference_mode()
-def test_the_reference_implementations_waves(reference: tuple[UnitHiFiGAN, dict[str, np.ndarray]]) -> None:
-    generator, golden = reference
-    speaker_B = torch.from_numpy(golden["spkr"])[0] if "spkr" in golden else None
-    f0_BF = torch.from_numpy(golden["f0_upsampled_input"]) if "f0" in golden else None
-    wave_BS = generator(torch.from_numpy(golden["code"]), speaker_B, f0_BF)
-    np.testing.assert_allclose(wave_BS[0].numpy(), golden["wav"], atol=1e-4)
-
-
-@torch.inference_mode()
-def test_the_reference_implementations_durations(
-    reference: tuple[UnitHiFiGAN, dict[str, np.ndarray]],
-) -> None:
-    generator, golden = reference
-    if "duration" not in golden:
-        with pytest.raises(ValueError, match="duration"):
-            generator.predict_durations(torch.from_numpy(golden["code"]))
-        return
-    units_BT = torch.from_numpy(golden["reduced_code"])
-    np.testing.assert_allclose(generator.log_durations(units_BT), golden["log_duration"], atol=1e-5)
-    duration_BT = generator.predict_durations(units_BT)
-    np.testing.assert_array_equal(duration_BT, golden["duration"])
-    speaker_B = torch.from_numpy(golden["spkr"])[0] if "spkr" in golden else None
-    wave_BS = generator(units_BT.repeat_interleave(duration_BT[0], dim=1), speaker_B)
-    np.testing.assert_allclose(wave_BS[0].numpy(), golden["wav_dur_prediction"], atol=1e-4)
 
 
 @torch.inference_mode()

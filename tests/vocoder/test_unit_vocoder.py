@@ -12,6 +12,7 @@ from units.errors import InputError, UnitSpecMismatch
 from units.types import UnitSequence, UnitSpec, Vocoder
 from vocoder.base import UnitVocoder
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
+from vocoder.f0_codes import F0CodebookConfig, F0EncoderConfig, F0QuantizerConfig
 from vocoder.hifigan import UnitHiFiGAN
 
 SPEC = UnitSpec("tiny", 2, 20, 50.0, "0123456789ab")
@@ -58,7 +59,9 @@ def test_no_piece_reads_more_than_a_chunk_and_its_context(monkeypatch: pytest.Mo
     vocoder = make(chunk_frames=50)
     read: list[int] = []
     forward = vocoder.generator.forward
-    monkeypatch.setattr(vocoder.generator, "forward", lambda u, s: read.append(u.shape[1]) or forward(u, s))
+    monkeypatch.setattr(
+        vocoder.generator, "forward", lambda u, *more: read.append(u.shape[1]) or forward(u, *more)
+    )
     assert len(vocoder(sequence(300))) == 600 * 320
     assert len(read) == 12
     assert max(read) <= 50 + 2 * CONFIG.context_frames
@@ -155,7 +158,6 @@ def test_a_spoilt_part_is_named(tmp_path: Path) -> None:
         ({}, (), "speakers"),
         ({}, ("a", "b", "c", "d"), "at most 3"),
         ({"multispkr": False, "model_in_dim": 0}, ("anna",), "at most 0"),
-        ({"f0": True, "model_in_dim": 0}, ("anna",), "F0"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(
@@ -164,3 +166,49 @@ def test_parts_that_do_not_fit_are_refused(
     generator = UnitHiFiGAN(dataclasses.replace(CONFIG, **changes))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=named):
         UnitVocoder(generator, SPEC, speakers)
+
+
+F0_KINDS: dict[str, dict[str, object]] = {
+    "continuous": {"f0": True},
+    "bins": {"f0": True, "f0_quant_num_bin": 7},
+    "finer": {"f0": True, "upsample_rates": (5, 4, 2, 2, 1), "upsample_kernel_sizes": (11, 8, 4, 4, 3)},
+    "codes": {
+        "f0": True,
+        "f0_quantizer": F0QuantizerConfig(
+            F0CodebookConfig(6, 4),
+            F0EncoderConfig(output_emb_width=4, downs_t=(2,), strides_t=(2,), width=4, depth=1),
+        ),
+    },
+}
+
+
+def f0_for(kind: str, n_frames: int) -> np.ndarray:
+    rng = np.random.default_rng(3)
+    if kind == "bins":
+        return rng.integers(7, size=n_frames)
+    return rng.normal(size=4 * n_frames if kind in ("codes", "finer") else n_frames).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", F0_KINDS)
+def test_f0_is_heard_and_pieces_join_to_the_whole(kind: str, tmp_path: Path) -> None:
+    made = make(dataclasses.replace(CONFIG, model_in_dim=0, **F0_KINDS[kind]), chunk_frames=24)  # type: ignore[arg-type]
+    if kind == "codes":
+        made.generator.quantizer.vq.level_blocks[0].k.normal_()
+    made.save(tmp_path)
+    vocoder = UnitVocoder.load(tmp_path, chunk_frames=24)
+    units = UnitSequence(sequence().expand().units[:40], SPEC)
+    f0 = f0_for(kind, 40)
+    wave = vocoder(units, predict_durations=False, f0=f0)
+    assert len(wave) == 40 * 320
+    vocoder.chunk_frames = 10_000
+    np.testing.assert_allclose(vocoder(units, predict_durations=False, f0=f0), wave, atol=1e-5)
+    assert np.abs(vocoder(units, predict_durations=False, f0=f0[::-1]) - wave).max() > 1e-4
+    with pytest.raises(InputError, match="F0"):
+        vocoder(units, predict_durations=False)
+    with pytest.raises(InputError, match="F0"):
+        vocoder(units, predict_durations=False, f0=f0[:-7])
+
+
+def test_f0_for_a_vocoder_that_reads_none_is_refused() -> None:
+    with pytest.raises(InputError, match="no F0"):
+        make()(sequence(), f0=np.zeros(10, dtype=np.float32))

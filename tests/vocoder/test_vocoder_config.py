@@ -60,6 +60,7 @@ def test_null_means_absent() -> None:
         ({"model_in_dim": 128}, "model_in_dim"),
         ({"dur_predictor_params": {"encoder_embed_dim": 64}}, "encoder_embed_dim"),
         ({"f0_quantizer": {}}, "f0_quantizer"),
+        ({"code_quantizer": {}}, "code_quantizer"),
     ],
 )
 def test_sizes_that_describe_no_generator_are_refused_by_name(changes: dict[str, object], named: str) -> None:

@@ -11,24 +11,21 @@ Shapes: B waves, F frames, D model width, C convolution channels.
 
 from __future__ import annotations
 
-import errno
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.utils import cached_file
-from transformers.utils import logging as hf_logging
 
 from units.errors import AudioError, InputError
+from units.hf_loading import loading
 
 _FAMILY = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat")
 
@@ -77,6 +74,8 @@ class HubertEncoder:
         preprocessing = _read_preprocessing(source)
         self.sample_rate = int(preprocessing.get("sampling_rate", 16_000))
         self.normalize = bool(preprocessing.get("do_normalize", False))
+        # fairseq adds more to the variance than transformers does; converted checkpoints say so.
+        self._normalize_epsilon = float(preprocessing.get("normalize_epsilon", 1e-7))
         self._convolutions = list(zip(config.conv_kernel, config.conv_stride, strict=True))
         # With batch norm in front of the positional convolution, zeroed padding would not stay zero.
         self._one_by_one = bool(getattr(config, "conv_pos_batch_norm", False))
@@ -126,7 +125,9 @@ class HubertEncoder:
         """Waves of one length through convolutions and projection: (B, F, D)."""
         if self.normalize:
             variance_B1 = wave_BN.var(dim=1, correction=0, keepdim=True)
-            wave_BN = (wave_BN - wave_BN.mean(dim=1, keepdim=True)) / torch.sqrt(variance_B1 + 1e-7)
+            wave_BN = (wave_BN - wave_BN.mean(dim=1, keepdim=True)) / torch.sqrt(
+                variance_B1 + self._normalize_epsilon
+            )
         x_BCF = self._model.feature_extractor(wave_BN)
         projected = self._model.feature_projection(x_BCF.transpose(1, 2))
         # wav2vec 2.0 and WavLM also return the unprojected features
@@ -144,7 +145,7 @@ class HubertEncoder:
 
 
 def _load_config(source: str | Path) -> PreTrainedConfig:
-    with _loading(source):
+    with loading(source, "HuBERT-family"):
         config = AutoConfig.from_pretrained(str(source))
     if config.model_type not in _FAMILY:
         raise InputError(
@@ -160,7 +161,7 @@ def _load_model(source: str | Path, config: PreTrainedConfig, n_layers: int) -> 
         0.0  # else a mask embedding is expected, which not all have
     )
     config.add_adapter = False
-    with _loading(source):
+    with loading(source, "HuBERT-family"):
         model, info = AutoModel.from_pretrained(
             str(source), config=config, dtype=torch.float32, output_loading_info=True
         )
@@ -184,28 +185,3 @@ def _read_preprocessing(source: str | Path) -> dict[str, Any]:
     """Read preprocessor_config.json; a source without one asks for no normalisation."""
     file = cached_file(str(source), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     return json.loads(Path(file).read_text(encoding="utf-8")) if file is not None else {}
-
-
-@contextmanager
-def _loading(source: str | Path) -> Iterator[None]:
-    """Turn failures to load into InputError, and keep transformers from reporting the layers left out on purpose."""
-    verbosity, had_progress_bar = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
-    hf_logging.set_verbosity_error()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    except (
-        OSError,
-        ValueError,
-        SafetensorError,
-    ) as error:  # what transformers raises for absent or damaged files
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        reason = str(error).strip().split("\n", maxsplit=1)[0]
-        raise InputError(
-            f"{source}: expected a HuBERT-family folder or hub name, got an error ({reason}); check the name"
-        ) from error
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if had_progress_bar:
-            hf_logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""Official checkpoints into this project's own formats, one module per family."""

@@ -1,0 +1,114 @@
+"""A fairseq mBART over units to our model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from speechprompt.convert.base import Converted
+from speechprompt.convert.fairseq_transformer import (
+    DECODER_OPTIONS,
+    ENCODER_OPTIONS,
+    ignore_copy,
+    ignore_marks,
+    require_options,
+    take_all,
+    transformer_config,
+)
+from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
+from speechprompt.lm.folder import fill
+from speechprompt.lm.unit_mbart import DECODER_EMBEDDING, ENCODER_EMBEDDING, OUTPUT, MBartConfig, UnitMBart
+from speechprompt.vocab import MBartVocab, UnitVocab
+
+FAIRSEQ_OUTPUT = "decoder.output_projection.weight"
+
+
+def convert(
+    checkpoint: FairseqCheckpoint,
+    to: str | Path,
+    *,
+    dictionary: str | Path,
+    languages: tuple[str, ...] | None = None,
+) -> Converted:
+    """Write config.json and model.safetensors.
+
+    Args:
+        checkpoint: of a denoising or translation task with fairseq's `bart` models.
+        to: the folder.
+        dictionary: the published dict.txt, which lists the units only.
+        languages: in the order of training; None reads them from the checkpoint.
+    Raises: InputError for another kind of model, or a dictionary that is not its own.
+    """
+    options, task = checkpoint.config["model"], checkpoint.config["task"]
+    require_options(options, {**DECODER_OPTIONS, **ENCODER_OPTIONS}, checkpoint.path)
+    require_options(options, {"encoder_learned_pos": True, "decoder_learned_pos": True}, checkpoint.path)
+    used = UsedTensors(checkpoint.model, checkpoint.path)
+    n_rows, _ = used.shape(ENCODER_EMBEDDING)
+    vocab = MBartVocab(
+        UnitVocab.from_dict_txt(dictionary).symbols, _languages(task) if languages is None else languages
+    )
+    if len(vocab) != n_rows:
+        raise CheckpointError(
+            f"{dictionary}: expected a dictionary that makes {n_rows} symbols with 4 special ones, "
+            f"{len(vocab.languages)} languages and <mask>, got {len(vocab)}; use the dictionary of this checkpoint"
+        )
+    config = _config(options, used, vocab, checkpoint.path)
+    with torch.device("meta"):
+        model = UnitMBart(config, vocab)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    names = {OUTPUT: FAIRSEQ_OUTPUT}
+    if config.share_embedding:
+        names[DECODER_EMBEDDING] = ENCODER_EMBEDDING
+    weights = take_all(used, shapes, names)
+    for side in ("encoder", "decoder"):
+        ignore_marks(used, side)
+    if config.share_embedding:
+        ignore_copy(used, DECODER_EMBEDDING, ENCODER_EMBEDDING)
+    if config.decoder.tied:
+        ignore_copy(used, FAIRSEQ_OUTPUT, names.get(DECODER_EMBEDDING, DECODER_EMBEDDING))
+    ignored = used.finish()
+    fill(model, weights, checkpoint.path)
+    model.save(to)
+    dimensions = {**config.to_dict(), "languages": list(vocab.languages)}
+    return Converted(model.family, Path(to), dimensions, model.n_parameters(), len(vocab), ignored=ignored)
+
+
+def _languages(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """The languages whose tags the task appended to its dictionary. Raises: CheckpointError where they are unknown."""
+    listed = task.get("langs")
+    if isinstance(listed, str):
+        listed = listed.split(",")
+    if not task.get("add_lang_token", bool(listed)):
+        return ()
+    if not listed:
+        raise CheckpointError(
+            "languages: expected their names in the checkpoint, got none; name them in the order of training"
+        )
+    return tuple(str(language) for language in listed)
+
+
+def _config(options: Mapping[str, Any], used: UsedTensors, vocab: MBartVocab, path: Path) -> MBartConfig:
+    positions = {
+        side: used.shape(f"{side}.embed_positions.weight")[0] - vocab.pad - 1
+        for side in ("encoder", "decoder")
+    }
+    shared = bool(options.get("share_all_embeddings", False))
+    encoder, decoder = (
+        replace(
+            transformer_config(options, side, positions[side], path),
+            positions="learned",
+            tied=shared or bool(options.get("share_decoder_input_output_embed", False)),
+            scale_embedding=not options.get("no_scale_embedding", False),
+        )
+        for side in ("encoder", "decoder")
+    )
+    return MBartConfig(
+        encoder,
+        decoder,
+        norm_embedding=bool(options.get("layernorm_embedding", False)),
+        share_embedding=shared,
+    )

@@ -1,0 +1,109 @@
+"""What unit mBART is trained on: rows with spans masked, and the rows to restore.
+
+A target row is `<s> u1 .. un </s> [language]`. The decoder reads it with the tag moved to the front.
+
+Shapes: T tokens of a row, B rows.
+
+Source: Lewis et al. 2020 (BART), section 2.2, text infilling; Liu et al. 2020 (mBART); fairseq's
+multilingual_denoising.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechprompt.vocab import MBartVocab
+from units.errors import InputError
+
+Row = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DenoisingConfig:
+    """How rows are damaged; the defaults are those of the unit mBART checkpoint.
+
+    Attributes:
+        masked: share of the tokens that lie in masked spans.
+        random: share of the masks that are a random token instead.
+        mean_span: mean of the Poisson distribution of span lengths; a span of 0 tokens inserts a mask.
+    Raises: InputError for values outside their range.
+    """
+
+    masked: float = 0.35
+    random: float = 0.1
+    mean_span: float = 3.5
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.masked <= 1 and 0 <= self.random <= 1 and self.mean_span > 0):
+            raise InputError(f"denoising: expected shares in [0, 1] and mean_span > 0, got {self}")
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisingBatch:
+    """Rows padded on the right, longest source first; int64.
+
+    source_BS: damaged rows. previous_BT: what the decoder reads, the tag first. target_BT: what it is to say.
+    """
+
+    source_BS: Tensor
+    previous_BT: Tensor
+    target_BT: Tensor
+
+
+def denoising_target(units: NDArray[np.int64], language: str, vocab: MBartVocab) -> Row:
+    """`<s> u1 .. un </s> [language]`. Raises: InputError for unknown units, or an unknown language."""
+    return np.concatenate(
+        [[vocab.bos], vocab.encode(units), [vocab.eos, vocab.language_id(language)]], dtype=np.int64
+    )
+
+
+def damaged(target_T: Row, vocab: MBartVocab, config: DenoisingConfig, generator: np.random.Generator) -> Row:
+    """Replace spans of a target row by one mask each; its first and last token stay as they are."""
+    budget = math.ceil((len(target_T) - 2) * config.masked)
+    if budget <= 0:
+        return target_T.copy()
+    lengths: list[int] = []
+    while sum(lengths) < budget:
+        lengths.append(int(generator.poisson(config.mean_span)))
+    lengths[-1] -= sum(lengths) - budget
+    spans = [length for length in lengths if length]
+    row_T, kept_T = target_T.copy(), np.ones(len(target_T), dtype=bool)
+    inner = np.arange(1, len(target_T) - 1)
+    starts = generator.choice(inner, size=min(len(spans), len(inner)), replace=False)
+    row_T[starts] = _masks(len(starts), vocab, config, generator)
+    for start, length in zip(starts, spans, strict=False):
+        kept_T[start + 1 : min(start + length, len(target_T) - 1)] = False
+    row_T = row_T[kept_T]
+    n_inserted = len(lengths) - len(spans)
+    places = generator.integers(1, len(row_T), size=n_inserted)
+    return np.insert(row_T, places, _masks(n_inserted, vocab, config, generator))
+
+
+def _masks(n: int, vocab: MBartVocab, config: DenoisingConfig, generator: np.random.Generator) -> Row:
+    """N masks, some of them random tokens (any but `<s>`)."""
+    masks = np.full(n, vocab.mask, dtype=np.int64)
+    random = generator.random(n) < config.random
+    masks[random] = generator.integers(1, len(vocab), size=int(random.sum()))
+    return masks
+
+
+def denoising_batch(sources: Sequence[Row], targets: Sequence[Row], vocab: MBartVocab) -> DenoisingBatch:
+    """Pad rows together, longest source first; rows of one length keep their order."""
+    order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+
+    def together(rows: Sequence[Row]) -> Tensor:
+        return pad_sequence(
+            [torch.from_numpy(rows[i]) for i in order], batch_first=True, padding_value=vocab.pad
+        )
+
+    return DenoisingBatch(
+        together(sources), together([np.roll(row, 1) for row in targets]), together(targets)
+    )

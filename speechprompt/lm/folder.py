@@ -1,0 +1,52 @@
+"""Folders of a model: config.json and model.safetensors, written atomically and read back strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from units.atomic import atomic_path
+from units.errors import InputError
+
+
+def save_folder(
+    folder: str | Path, config: Mapping[str, Any], weights: Mapping[str, Tensor], *, half: bool = False
+) -> None:
+    """Write a model folder; weights in float16 if `half`, else in float32."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    dtype = torch.float16 if half else torch.float32
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in weights.items()}
+    with atomic_path(folder / "model.safetensors") as file:
+        save_file(tensors, file)
+    with atomic_path(folder / "config.json") as file:
+        file.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def read_weights(folder: str | Path, *, device: str | torch.device = "cpu") -> dict[str, Tensor]:
+    """Read model.safetensors in float32. Raises: InputError where there is none, or a damaged one."""
+    file = Path(folder) / "model.safetensors"
+    try:
+        return {name: tensor.float() for name, tensor in load_file(file, device=str(device)).items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{file}: expected a model's weights, got {error!r}; restore it") from error
+
+
+def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+    """Give a model built on the meta device its weights, without a copy.
+
+    Raises: InputError for a missing, unknown or misshapen weight.
+    """
+    try:
+        model.load_state_dict(dict(weights), assign=True)
+    except RuntimeError as error:
+        raise InputError(
+            f"{source}: expected the weights config.json describes; {error}; restore them"
+        ) from error

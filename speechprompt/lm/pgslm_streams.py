@@ -1,0 +1,154 @@
+"""The three streams that pGSLM reads and predicts: units, their durations, and their F0.
+
+Durations and F0 lag behind the units by a delay each, so that a unit's prosody is predicted once the unit is known.
+A row begins with `<s>`; positions where a stream has not begun, or has ended, hold its padding and are masked.
+
+Shapes: T positions of a row, B rows.
+
+Source: Kharitonov et al. 2022, "Text-Free Prosody-Aware Generative Spoken Language Modeling", section 3; the released
+speech_unit_modeling task of fairseq.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from speechprompt.lm.prosody import DURATION_PADDING, ProsodyConfig
+from speechprompt.vocab import UnitsFirstVocab
+from units.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """Three streams of the same positions, (T,) or (B, T) each.
+
+    tokens: int64 ids. durations: frames or classes. f0: numbers or classes. Classes are int64, numbers float32.
+    """
+
+    tokens: Tensor
+    durations: Tensor
+    f0: Tensor
+
+    def columns(self, start: int | None, end: int | None) -> Streams:
+        """Positions `start` to `end` of all streams."""
+        return Streams(self.tokens[..., start:end], self.durations[..., start:end], self.f0[..., start:end])
+
+
+@dataclass(frozen=True, eq=False)
+class StreamBatch:
+    """Rows padded together. source, target: (B, T). masked: True where a target is none. lengths: (B,) int64."""
+
+    source: Streams
+    target: Streams
+    masked: Streams
+    lengths: Tensor
+
+    @property
+    def n_tokens(self) -> int:
+        """Positions of all rows without padding: what a summed loss is divided by."""
+        return int(self.lengths.sum())
+
+
+def utterance_streams(
+    tokens_T: NDArray[np.int64],
+    durations_T: NDArray[np.int64],
+    f0_T: NDArray[np.floating[Any]] | NDArray[np.int64],
+    vocab: UnitsFirstVocab,
+    config: ProsodyConfig,
+) -> Streams:
+    """Put `<s>` before an utterance, not yet delayed: (T + 1,) each.
+
+    Args:
+        tokens_T: units, and `</s>` where the utterance is whole.
+        durations_T: frames of each, 0 for `</s>`.
+        f0_T: from `prosody.normalized_f0`, or from `prosody.f0_bins` where F0 is discrete.
+        vocab: the model's.
+        config: the model's.
+    Raises: InputError for streams of unequal lengths.
+    """
+    if not len(tokens_T) == len(durations_T) == len(f0_T):
+        raise InputError(
+            f"streams: expected as many durations and F0 values as tokens, got {len(tokens_T)}, {len(durations_T)} "
+            f"and {len(f0_T)}"
+        )
+    frames_T = np.asarray(durations_T)
+    frames_T = np.minimum(frames_T, config.max_duration) if config.discrete_duration else frames_T
+    return Streams(
+        torch.as_tensor(np.append(vocab.bos, tokens_T), dtype=torch.int64),
+        torch.as_tensor(np.append(0, frames_T), dtype=_dtype(config.discrete_duration)),
+        torch.as_tensor(np.append(config.first_f0, f0_T), dtype=_dtype(config.discrete_f0)),
+    )
+
+
+def _dtype(discrete: bool) -> torch.dtype:
+    return torch.int64 if discrete else torch.float32
+
+
+def delayed(streams: Streams, vocab: UnitsFirstVocab, config: ProsodyConfig) -> tuple[Streams, Streams]:
+    """Streams (T,) to delayed streams (T + longest delay,), and which of their positions are padding (bool)."""
+
+    def shift(stream_T: Tensor, delay: int, padding: float) -> tuple[Tensor, Tensor]:
+        before, after = delay, config.longest_delay - delay
+        shifted_T = torch.nn.functional.pad(stream_T, (before, after), value=padding)
+        padding_T = torch.nn.functional.pad(
+            torch.zeros_like(stream_T, dtype=torch.bool), (before, after), value=True
+        )
+        return shifted_T, padding_T
+
+    parts = [
+        shift(streams.tokens, 0, vocab.pad),
+        shift(streams.durations, config.duration_delay, DURATION_PADDING),
+        shift(streams.f0, config.f0_delay, config.f0_padding),
+    ]
+    return Streams(*(stream for stream, _ in parts)), Streams(*(padding for _, padding in parts))
+
+
+def stream_batch(rows: Sequence[Streams], vocab: UnitsFirstVocab, config: ProsodyConfig) -> StreamBatch:
+    """Delay utterances, split each into what is read and what follows it, and pad them on the right.
+
+    A target counts only where it is real and the position it follows is real, too.
+    """
+    shifted = [delayed(row, vocab, config) for row in rows]
+    sources = [streams.columns(None, -1) for streams, _ in shifted]
+    targets = [streams.columns(1, None) for streams, _ in shifted]
+    masks = [
+        Streams(*(m[1:] | m[:-1] for m in (padding.tokens, padding.durations, padding.f0)))
+        for _, padding in shifted
+    ]
+
+    def together(parts: list[Streams], pads: tuple[float, float, float]) -> Streams:
+        return Streams(
+            pad_sequence([p.tokens for p in parts], batch_first=True, padding_value=pads[0]),
+            pad_sequence([p.durations for p in parts], batch_first=True, padding_value=pads[1]),
+            pad_sequence([p.f0 for p in parts], batch_first=True, padding_value=pads[2]),
+        )
+
+    pads = (vocab.pad, DURATION_PADDING, config.f0_padding)
+    return StreamBatch(
+        together(sources, pads),
+        together(targets, pads),
+        together(masks, (True, True, True)),
+        torch.tensor([len(source.tokens) for source in sources]),
+    )
+
+
+def realigned(streams: Streams, config: ProsodyConfig) -> Streams:
+    """Undo the delays: what is left has T - longest delay positions, each with its own duration and F0."""
+    n_positions = streams.tokens.shape[-1] - config.longest_delay
+
+    def part(stream: Tensor, delay: int) -> Tensor:
+        return stream[..., delay : delay + n_positions]
+
+    return Streams(
+        part(streams.tokens, 0),
+        part(streams.durations, config.duration_delay),
+        part(streams.f0, config.f0_delay),
+    )

@@ -1,0 +1,240 @@
+"""Unit mBART: an encoder-decoder of the GSLM's layers, learned positions, one embedding for everything.
+
+Encoder and decoder take a key/value prefix at each self-attention, as a decoder-only unit LM does.
+
+Shapes: B rows, S source tokens, T target tokens, L layers, P prefix positions, D model dimension, H heads, E head
+dimension, V vocabulary. Of decoding: B may be the hypotheses of several rows, those of one row next to each other.
+
+Source: Liu et al. 2020 (mBART) over units as trained by Popuri et al. 2022; fairseq's `mbart_large`, parameter names
+included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechprompt.lm.cache import KVCache, Prefix
+from speechprompt.lm.encoder_decoder import CrossLayer, Memory, Side, side_of
+from speechprompt.lm.folder import fill, read_weights, save_folder
+from speechprompt.lm.gslm import read_config
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
+from speechprompt.vocab import MBartVocab
+from units.errors import InputError
+
+ENCODER_EMBEDDING, DECODER_EMBEDDING = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
+OUTPUT = "output_projection.weight"
+
+
+@dataclass(frozen=True)
+class MBartConfig:
+    """Dimensions and kinds of an encoder-decoder.
+
+    Attributes:
+        encoder: layers, and the most source tokens; positions "learned".
+        decoder: likewise, of the same width. `tied`: logits are products with its token embedding.
+        norm_embedding: a layer norm over token embedding plus position.
+        share_embedding: encoder and decoder have one token embedding.
+    Raises: InputError for widths that differ, or positions that are not learned.
+    """
+
+    encoder: TransformerConfig
+    decoder: TransformerConfig
+    norm_embedding: bool = True
+    share_embedding: bool = True
+
+    def __post_init__(self) -> None:
+        if self.encoder.d_model != self.decoder.d_model:
+            raise InputError(
+                "unit mBART: expected encoder and decoder of one width, got "
+                f"{self.encoder.d_model} and {self.decoder.d_model}"
+            )
+        if {self.encoder.positions, self.decoder.positions} != {"learned"}:
+            raise InputError(
+                "unit mBART: expected learned positions, got "
+                f"{self.encoder.positions} and {self.decoder.positions}; others are not supported"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for config.json."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> MBartConfig:
+        """Read what `to_dict` gave. Raises: TypeError or KeyError where it is not that."""
+        sides = {side: TransformerConfig(**data[side]) for side in ("encoder", "decoder")}
+        return cls(**{**data, **sides})
+
+
+class UnitMBart(nn.Module):
+    """Encoder-decoder over unit tokens.
+
+    Args:
+        config: dimensions. vocab: units, language tags and `<mask>`.
+    """
+
+    family = "unit_mbart"
+
+    def __init__(self, config: MBartConfig, vocab: MBartVocab) -> None:
+        super().__init__()
+        self.config, self.vocab = config, vocab
+        self.d_model = config.encoder.d_model
+        source = nn.Embedding(len(vocab), self.d_model, padding_idx=vocab.pad)
+        target = source
+        if not config.share_embedding:
+            target = nn.Embedding(len(vocab), self.d_model, padding_idx=vocab.pad)
+        self.encoder = Side(config.encoder, DecoderLayer, source, norm=config.norm_embedding)
+        self.decoder = Side(config.decoder, CrossLayer, target, norm=config.norm_embedding)
+        self.output_projection: nn.Linear | None = None
+        if not config.decoder.tied:
+            self.output_projection = nn.Linear(self.d_model, len(vocab), bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.encoder.embed_tokens.weight.device
+
+    def encode(
+        self, ids_BS: Tensor, *, prefix: Prefix | None = None, states: list[Tensor] | None = None
+    ) -> Memory:
+        """Read source rows.
+
+        Args:
+            ids_BS: int64, padded on the right.
+            prefix: of the encoder's self-attentions.
+            states: is given the embedded input and each layer's output, (B, S, D) each; those at padding mean nothing.
+        Raises: InputError for a row longer than max_positions.
+        """
+        x_BSD = self.encoder.embed(ids_BS)
+        real = ids_BS.ne(self.vocab.pad)[:, None, None]
+        allowed = real if prefix is None else F.pad(real, (prefix.length, 0), value=True)
+        if states is not None:
+            states.append(x_BSD)
+        for index, layer in enumerate(self.encoder.blocks()):
+            x_BSD = layer(x_BSD, layer=index, prefix=side_of(prefix, index), allowed=allowed)
+            if states is not None:
+                states.append(x_BSD)
+        hidden_BSD = self.encoder.layer_norm(x_BSD)
+        attentions = [layer.encoder_attn for layer in self._cross_layers()]
+        keys = torch.stack([a.split(a.k_proj(hidden_BSD)) for a in attentions])
+        values = torch.stack([a.split(a.v_proj(hidden_BSD)) for a in attentions])
+        return Memory(hidden_BSD, keys, values, real)
+
+    def decode(
+        self,
+        ids_BT: Tensor,
+        memory: Memory,
+        *,
+        prefix: Prefix | None = None,
+        cache: KVCache | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Read target rows, padded on the right: hidden states (B, T, D), for `logits`.
+
+        Args:
+            ids_BT: int64, the start token first.
+            memory: from `encode`; with fewer rows than ids_BT, each stands for as many consecutive ones.
+            prefix: of the decoder's self-attentions; with a cache it goes into `new_cache` instead.
+            cache: the past; these tokens are appended to it. No token in it may be padding.
+            states: is given the embedded input and each layer's output, (B, T, D) each.
+        Raises: InputError for a row longer than max_positions; ValueError for a prefix beside a cache.
+        """
+        if prefix is not None and cache is not None:
+            raise ValueError("a prefix belongs to the cache: give it to new_cache, not to decode")
+        n_before = 0 if cache is None else cache.length - cache.n_prefix
+        x_BTD = self.decoder.embed(ids_BT, n_before)
+        if states is not None:
+            states.append(x_BTD)
+        for index, layer in enumerate(self._cross_layers()):
+            x_BTD = layer.attend_to_self(
+                x_BTD, layer=index, prefix=side_of(prefix, index), cache=cache, read_BR=None, allowed=None
+            )
+            x_BTD = layer.transform(layer.attend_to_memory(x_BTD, index, memory))
+            if states is not None:
+                states.append(x_BTD)
+        if cache is not None:
+            cache.advance(ids_BT.shape[1])
+        hidden_BTD: Tensor = self.decoder.layer_norm(x_BTD)
+        return hidden_BTD
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) to logits (..., V)."""
+        output = self.decoder.embed_tokens if self.output_projection is None else self.output_projection
+        return F.linear(hidden, output.weight.to(hidden.dtype))
+
+    def forward(
+        self,
+        source_BS: Tensor,
+        target_BT: Tensor,
+        *,
+        encoder_prefix: Prefix | None = None,
+        decoder_prefix: Prefix | None = None,
+    ) -> Tensor:
+        """Logits (B, T, V) of what follows each target token."""
+        memory = self.encode(source_BS, prefix=encoder_prefix)
+        return self.logits(self.decode(target_BT, memory, prefix=decoder_prefix))
+
+    def new_cache(self, n_rows: int, max_length: int, *, prefix: Prefix | None = None) -> KVCache:
+        """A cache of the decoder for `n_rows` rows of at most `max_length` tokens, behind `prefix`."""
+        config = self.config.decoder
+        return KVCache(
+            config.n_layers,
+            n_rows,
+            config.n_heads,
+            config.d_head,
+            max_length,
+            prefix=prefix,
+            device=self.device,
+            dtype=self.encoder.embed_tokens.weight.dtype,
+        )
+
+    def _cross_layers(self) -> list[CrossLayer]:
+        return [layer for layer in self.decoder.layers if isinstance(layer, CrossLayer)]
+
+    def freeze(self) -> UnitMBart:
+        """Evaluation mode, no gradients for any weight; returns self."""
+        self.eval()
+        self.requires_grad_(False)
+        return self
+
+    def n_parameters(self) -> int:
+        """Number of weights, shared ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def save(self, folder: str | Path, *, half: bool = False) -> None:
+        """Write config.json and model.safetensors (float16 if `half`, else float32), each atomically."""
+        config = {
+            "family": self.family,
+            "mbart": self.config.to_dict(),
+            "symbols": list(self.vocab.unit_symbols),
+            "languages": list(self.vocab.languages),
+        }
+        weights = self.state_dict()
+        if self.config.share_embedding:
+            del weights[DECODER_EMBEDDING]
+        save_folder(folder, config, weights, half=half)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> UnitMBart:
+        """Read a model folder to float32, in evaluation mode. Raises: InputError for a folder that is not one."""
+        data = read_config(Path(folder))
+        try:
+            config = MBartConfig.from_dict(data["mbart"])
+            vocab = MBartVocab(data["symbols"], data["languages"])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder}: expected a {cls.family} language model, got {error!r}; restore it"
+            ) from error
+        weights = read_weights(folder, device=device)
+        if config.share_embedding and ENCODER_EMBEDDING in weights:
+            weights[DECODER_EMBEDDING] = weights[ENCODER_EMBEDDING]
+        with torch.device("meta"):  # drawing initial weights only to overwrite them takes most of the time
+            model = cls(config, vocab)
+        fill(model, weights, folder)
+        model.eval()
+        return model

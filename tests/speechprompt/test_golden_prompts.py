@@ -1,0 +1,196 @@
+"""Imported SpeechPrompt prompts against logits, losses and gradients of the reference, and export to its format."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from speechprompt.convert.gslm import convert as convert_gslm
+from speechprompt.convert.gslm import read_gslm
+from speechprompt.convert.prompts import (
+    INFIX,
+    KEY,
+    LINEAR,
+    PREFIX,
+    SEPARATOR,
+    VALUE,
+    convert,
+    export_v2,
+    read_prompt,
+)
+from speechprompt.fairseq import read_fairseq
+from speechprompt.prompted import PromptConfig, build_prompted
+from speechprompt.run import load_run
+from speechprompt.stack import load_stack
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(os.environ.get("SPEECHPROMPT_GOLDEN", ROOT.parent / "shared" / "golden"))
+VARIANTS = sorted(str(file.parent.relative_to(GOLDEN)) for file in GOLDEN.glob("speechprompt_v*/*/spec.json"))
+VARIANTS = VARIANTS or ["speechprompt_v2/deep"]
+LOGITS = {"atol": 1e-4, "rtol": 1e-4}
+GRADIENTS = {"atol": 2e-4, "rtol": 1e-3}
+
+
+def language_model(golden: Path, variant: str) -> Any:
+    """The language model of a golden prompt: in the base model beside it, or where its notes say."""
+    folder = golden / variant
+    base = folder / "base_prompt_model.pt"
+    if not base.is_file():
+        notes = " ".join(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["notes"])
+        base = (folder / notes.split("language model weights are those of ")[1].split()[0]).resolve()
+    extra = {
+        "decoder.prefix_": "prompt",
+        "decoder.infix_": "prompt",
+        "decoder.deep_": "prompt",
+        "decoder.sep_": "prompt",
+    }
+    checkpoint = read_fairseq(base)
+    return read_gslm(
+        checkpoint, dictionary=folder / "dict.txt", extra={**extra, "decoder.prompt_": "verbalizer"}
+    )[0].freeze()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_golden_logits_loss_and_gradients(variant: str, golden: Path) -> None:
+    lm = language_model(golden, variant)
+    data = np.load(golden / variant / "golden.npz")
+    spec = json.loads((golden / variant / "spec.json").read_text(encoding="utf-8"))["config"]
+    imported = read_prompt(read_fairseq(golden / variant / "checkpoint_best.pt"), lm)
+    prompted = imported.prompted(lm)
+    n_prefix, n_infix = (
+        spec.get("prefix_prompt_length", spec.get("prompt_length")),
+        spec.get("infix_prompt_length", 0),
+    )
+    assert (imported.config.length, imported.config.infix_length) == (n_prefix, n_infix)
+    assert (imported.config.kind == "deep") == spec["deep_prompt"]
+
+    ids_BT, target_BT = torch.from_numpy(data["src_tokens"]), torch.from_numpy(data["target"])
+    hidden_BSD, column_BT = prompted.hidden(ids_BT)
+    logits_BSC = lm.logits(hidden_BSD)
+    linear = None
+    if spec.get("linear_verbalizer"):
+        assert imported.linear is not None
+        linear = imported.linear.clone().requires_grad_()
+        logits_BSC = F.linear(logits_BSC, linear)
+        torch.testing.assert_close(prompted.verbalizer(hidden_BSD[:, 0], lm), logits_BSC[:, 0, 4:], **LOGITS)
+    # Beside a deep prefix our rows hold no prompt positions, the reference's do.
+    n_absent = n_prefix if imported.config.kind == "deep" else 0
+    padding_BT = ids_BT.eq(lm.vocab.pad)
+    is_padding_BS = torch.zeros(logits_BSC.shape[:2], dtype=torch.bool).scatter(1, column_BT, padding_BT)
+    expected_BSC = torch.from_numpy(data["logits"])[:, n_absent:]
+    torch.testing.assert_close(logits_BSC[~is_padding_BS], expected_BSC[~is_padding_BS], **LOGITS)
+
+    # `<s>` is predicted by what stands directly before it: an infix prompt's last row, where there is one.
+    counted_BT = target_BT.eq(lm.vocab.bos).cumsum(1).bool() & target_BT.ne(lm.vocab.pad)
+    source_BT = torch.where(target_BT.eq(lm.vocab.bos), column_BT + n_infix, column_BT)
+    rows_BT = torch.arange(len(ids_BT))[:, None].expand_as(source_BT)
+    loss = F.cross_entropy(
+        logits_BSC[rows_BT[counted_BT], source_BT[counted_BT]], target_BT[counted_BT], reduction="sum"
+    )
+    torch.testing.assert_close(loss.detach(), torch.from_numpy(data["loss_sum"]), rtol=1e-5, atol=0)
+    assert int(target_BT.ne(lm.vocab.pad).sum()) == int(data["sample_size"])
+
+    loss.backward()
+    expected = {n.removeprefix("grad/"): torch.from_numpy(data[n]) for n in data if n.startswith("grad/")}
+    if imported.config.kind == "deep":
+        # The reference's input rows are dead beside a deep prefix: no gradient, or one of zeros.
+        assert PREFIX not in expected or not expected.pop(PREFIX).any()
+    got = gradients_by_reference_name(prompted, linear)
+    assert got.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(
+            got[name], gradient, **GRADIENTS, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def gradients_by_reference_name(prompted: Any, linear: Tensor | None) -> dict[str, Tensor]:
+    got = {SEPARATOR: prompted.separator.grad[None]}
+    for name, parameter in prompted.prompt.named_parameters():
+        if name in ("key", "value"):
+            root = KEY if name == "key" else VALUE
+            got |= {f"{root}.{i}.weight": rows for i, rows in enumerate(parameter.grad)}
+        else:
+            got[PREFIX if name == "input" else INFIX] = parameter.grad
+    if linear is not None:
+        got[LINEAR] = linear.grad
+    return got
+
+
+@pytest.fixture(scope="module")
+def golden_stack(golden: Path, tiny_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A stack whose language model is the golden one."""
+    checkpoint = read_fairseq(golden / "ulm" / "cfg_dict.pt")
+    folder = tmp_path_factory.mktemp("stacks") / "golden"
+    shutil.copytree(tiny_stack, folder, ignore=shutil.ignore_patterns("lm"))
+    converted = convert_gslm(checkpoint, folder / "lm")
+    if converted.dictionary_size != 104:
+        pytest.skip("the small stack of the tests has 100 units; this golden model has others")
+    return load_stack(folder)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "_v2/" in name])
+def test_golden_prompt_as_a_run_and_exported_again(
+    variant: str, golden: Path, golden_stack: Any, tmp_path: Path
+) -> None:
+    checkpoint = read_fairseq(golden / variant / "checkpoint_best.pt")
+    result = convert(checkpoint, tmp_path / "run", stack=golden_stack)
+    run = load_run(tmp_path / "run")
+    assert run.record.status == "finished" and result.n_parameters == run.prompted.n_trainable
+    table = golden / variant / "verbalizer.json"
+    if table.is_file():
+        assert set(run.record.labels) == set(json.loads(table.read_text(encoding="utf-8")))
+    exported = read_fairseq(export_v2(run, tmp_path / "exported" / "checkpoint_best.pt"))
+    for name, tensor in checkpoint.model.items():
+        is_dead = name == PREFIX and run.record.prompt["kind"] == "deep"
+        expected = torch.zeros_like(tensor) if is_dead else tensor.clone()
+        if name == LINEAR:
+            expected[:4] = 0
+        torch.testing.assert_close(exported.model[name], expected, rtol=0, atol=0)
+    assert exported.model.keys() == checkpoint.model.keys()
+    again = read_prompt(exported, run.stack.lm)
+    assert again.labels == run.record.labels
+    for name, tensor in run.prompted.trainable_state().items():
+        assert torch.equal(again.state[name], tensor)
+
+
+@pytest.mark.parametrize("read", ["hidden", "logits"])
+@pytest.mark.parametrize("kind", ["deep", "input"])
+def test_a_prompt_of_ours_is_exported_and_read_back_equal(
+    read: str, kind: str, tiny_stack: Path, tmp_path: Path
+) -> None:
+    from speechprompt.checkpoint import RunRecord, begin_run, finish_run, save_prompt
+    from speechprompt.train_config import TrainConfig
+
+    stack = load_stack(tiny_stack)
+    config = PromptConfig(kind=kind, length=4, read=read)
+    prompted = build_prompted(stack.lm, 3, config)
+    record = RunRecord(
+        task="csv_classification",
+        data=None,
+        labels=("one", "zwei", "três"),
+        stack=str(tiny_stack),
+        spec=stack.spec,
+        lm_fingerprint=stack.lm.fingerprint(),
+        prompt=config.to_dict(),
+        training=TrainConfig().to_dict(),
+        trainable_parameters=prompted.n_trainable,
+        frozen_parameters=prompted.n_frozen,
+    )
+    begin_run(tmp_path / "run", record)
+    save_prompt(tmp_path / "run", prompted.trainable_state(), record)
+    finish_run(tmp_path / "run", {})
+    again = read_prompt(read_fairseq(export_v2(tmp_path / "run", tmp_path / "out" / "best.pt")), stack.lm)
+    assert again.labels == record.labels and again.config.read == read and again.config.kind == kind
+    assert again.state.keys() == prompted.trainable_state().keys()
+    for name, tensor in prompted.trainable_state().items():
+        assert torch.equal(again.state[name], tensor)
+    torch.load(tmp_path / "out" / "best.pt", weights_only=True)  # plain containers and tensors only

@@ -1,0 +1,117 @@
+"""The centroids of a k-means model that scikit-learn fitted and joblib dumped, without scikit-learn or joblib.
+
+Source: joblib's `numpy_pickle`: a pickle in which every array is a `NumpyArrayWrapper` with shape and number format,
+followed at once by the array's bytes; since joblib 1.1 after padding, whose length stands in one byte before it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from units.errors import InputError
+from units.pickle_allowed import NumpyArray, array_of, dtype_of, find_plain, n_bytes_of, plain
+from units.pickle_machine import Allowed, PickleMachine, Record, UnsafePickleError
+
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZ": "bz2",
+    b"\xfd7": "xz",
+    b"]\x00": "lzma",
+    b"\x04\x22": "lz4",
+    b"x": "zlib",
+}
+
+
+class _WrappedArray(NumpyArray):
+    """joblib's `NumpyArrayWrapper`; once its attributes are there, its bytes are read from behind the opcode."""
+
+    def build(self, machine: PickleMachine, state: Any) -> None:
+        """Take shape, order and number format, then the bytes that follow in the stream."""
+        Record.build(self, machine, state)
+        attributes = self.attributes
+        if attributes.get("numpy_array_alignment_bytes") is not None:
+            machine.take(machine.take(1)[0])
+        dtype, shape = dtype_of(attributes["dtype"]), attributes["shape"]
+        raw = machine.take(n_bytes_of(dtype, shape))
+        attributes["array"] = array_of(raw, dtype, shape, attributes["order"])
+
+
+def read_joblib_kmeans(path: str | Path) -> np.ndarray:
+    """Read the centroids (K, D) float32 of a joblib-dumped KMeans or MiniBatchKMeans of scikit-learn 0.20 or newer.
+
+    Raises InputError: no such file; UnsafePickleError: a class that is not allowed (named), a compressed or damaged
+    file, or one without centroids.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected a k-means model, got no such file; check the path")
+    if path.stat().st_size < 2:
+        raise UnsafePickleError(f"{path}: expected a k-means model, got an empty file; download it again")
+    with path.open("rb") as file:
+        head = file.read(2)
+    for magic, name in _COMPRESSED.items():
+        if head.startswith(magic):
+            raise UnsafePickleError(
+                f"{path}: expected an uncompressed joblib file, got one compressed with {name}; load it where you "
+                "trust it and dump it with compress=0"
+            )
+    try:
+        return _centroids(memoryview(path.read_bytes()), path)
+    except UnsafePickleError as error:
+        text = str(error)
+        raise UnsafePickleError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _centroids(data: memoryview, path: Path) -> np.ndarray:
+    value = PickleMachine(data, str(path), _find).run()
+    name = value.name if isinstance(value, Record) else type(value).__name__
+    if not isinstance(value, Record) or name not in _KMEANS:
+        raise UnsafePickleError(f"expected a KMeans or MiniBatchKMeans of scikit-learn, got a {name}")
+    centroids_KD = plain(value.attributes.get("cluster_centers_"), _array)
+    if not isinstance(centroids_KD, np.ndarray) or centroids_KD.ndim != 2 or centroids_KD.dtype.kind != "f":
+        raise UnsafePickleError(
+            "expected a fitted k-means model with centroids, got one without; fit it first"
+        )
+    return np.array(centroids_KD, dtype=np.float32, order="C")
+
+
+def _array(item: Any) -> np.ndarray:
+    raise UnsafePickleError(f"expected numbers, got a {type(item).__name__}")
+
+
+class _Opaque(Record):
+    """An object kept as an inert record, of whose states only a dict is of interest."""
+
+    def build(self, machine: PickleMachine, state: Any) -> None:
+        if isinstance(state, dict):
+            super().build(machine, state)
+
+
+def _opaque(name: str) -> Allowed:
+    return Allowed(name, lambda machine, arguments: _Opaque(name))
+
+
+_MODULES = ("sklearn.cluster.k_means_", "sklearn.cluster._kmeans")
+_KMEANS = [f"{module}.{name}" for module in _MODULES for name in ("KMeans", "MiniBatchKMeans")]
+_RANDOM = [
+    "numpy.random.__RandomState_ctor",
+    "numpy.random.mtrand.RandomState",
+    "numpy.random._pickle.__randomstate_ctor",
+    "numpy.random._pickle.__bit_generator_ctor",
+    "numpy.random._pickle.__generator_ctor",
+    "numpy.random._mt19937.MT19937",
+    "numpy.random._pcg64.PCG64",
+    "numpy.random.bit_generator.SeedSequence",
+    "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
+]
+_NAMES = {name: _opaque(name) for name in (*_KMEANS, *_RANDOM)}
+for _module in ("joblib", "sklearn.externals.joblib"):
+    _name = f"{_module}.numpy_pickle.NumpyArrayWrapper"
+    _NAMES[_name] = Allowed(_name, lambda machine, arguments: _WrappedArray("joblib.NumpyArrayWrapper"))
+
+
+def _find(module: str, name: str) -> Allowed | None:
+    return _NAMES.get(f"{module}.{name}") or find_plain(module, name)
