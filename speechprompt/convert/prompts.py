@@ -153,7 +153,8 @@ def read_prompt(
             used.ignored(INFIX, "it has no rows")
     symbols = _label_symbols(checkpoint, verbalizer)
     linear = used.take(LINEAR) if LINEAR in used else None
-    kind, read, labels = "given", "logits", ()
+    kind, read = "given", "logits"
+    labels: tuple[str, ...]
     extra: dict[str, str] = {}
     if HIDDEN in used:
         kind, read = "learnable", "hidden"
