@@ -21,7 +21,7 @@ from tasks.spoken_digits import READ_SENTENCE
 from units.audio import read_audio
 from units.store import UnitStore
 
-VERBS = ["quickstart", "quantize", "train", "evaluate", "predict", "resynthesize", "continue"]
+VERBS = ["quickstart", "quantize", "train", "evaluate", "predict", "resynthesize", "continue", "convert"]
 HEAVY = ["torch", "transformers", "sklearn", "pyarrow", "numpy"]
 
 
