@@ -23,12 +23,14 @@ from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.vocab import UnitVocab
 
 _LOAD = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 from speechprompt.convert.gslm import read_gslm
 from speechprompt.fairseq import read_fairseq
 
 def peak():
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage: its peak is inherited from the process that started this one.
+    return 1024 * int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 read_gslm(read_fairseq(sys.argv[1]))
 before, start = peak(), time.perf_counter()

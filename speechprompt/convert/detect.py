@@ -204,7 +204,7 @@ def _with_spec(converted: Converted, spec: UnitSpec | None) -> Converted:
 
 def _export(run: Path, to: Path) -> Converted:
     """A run of ours in SpeechPrompt v2's format."""
-    from speechprompt.convert.prompts import export_v2
+    from speechprompt.convert.prompt_export import export_v2
     from speechprompt.fairseq import read_fairseq
     from speechprompt.run import load_run
 

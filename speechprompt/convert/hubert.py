@@ -56,7 +56,8 @@ def convert(checkpoint: FairseqCheckpoint, to: Path) -> Converted:
     dimensions = _dimensions(settings, used, root, checkpoint.path)
     weights = _weights(used, root, dimensions)
     ignored = used.finish()
-    config_class, model_class = (Wav2Vec2Config, Wav2Vec2Model) if is_wav2vec else (HubertConfig, HubertModel)
+    classes: Any = (Wav2Vec2Config, Wav2Vec2Model) if is_wav2vec else (HubertConfig, HubertModel)
+    config_class, model_class = classes
     with torch.device("meta"):
         model = model_class(config_class(**dimensions))
     try:

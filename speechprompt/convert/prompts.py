@@ -1,4 +1,4 @@
-"""Prompts trained with SpeechPrompt's own code (v1, v2) into run folders, and our runs into v2's checkpoint format.
+"""Prompts trained with SpeechPrompt's own code (v1, v2) into run folders; `prompt_export` goes the other way.
 
 Source: the tensors of `transformer_lm_big_prompt` (v1) and `GSLM_SpeechPrompt_v1` (v2), and their labels' table
 `verbalizer.json`, label to unit. Shapes: L layers, P prompt positions, D model dimension, N labels, V vocabulary.
@@ -6,12 +6,10 @@ Source: the tensors of `transformer_lm_big_prompt` (v1) and `GSLM_SpeechPrompt_v
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +19,9 @@ from speechprompt.convert.base import Converted
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.base import UnitLM
 from speechprompt.prompted import PromptConfig, PromptedLM, restore_prompted
-from speechprompt.run import Run, load_run
 from speechprompt.stack import Stack
 from speechprompt.train_config import TrainConfig
 from speechprompt.vocab import SPECIALS, UnitVocab
-from units.atomic import atomic_path
 from units.errors import InputError
 
 PREFIX, INFIX = "decoder.prefix_embed_prompts.weight", "decoder.infix_embed_prompts.weight"
@@ -38,8 +34,7 @@ PROMPT_PREFIXES = dict.fromkeys(
     ("decoder.prefix_", "decoder.infix_", "decoder.deep_", "decoder.sep_", "decoder.prompt_"),
     "the prompt, which is converted without the language model",
 )
-_N_SPECIALS = len(SPECIALS)
-_ARCHITECTURES = {"v1": "transformer_lm_big_prompt", "v2": "GSLM_SpeechPrompt_v1"}
+N_SPECIALS = len(SPECIALS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,22 +148,21 @@ def read_prompt(
             used.ignored(INFIX, "it has no rows")
     symbols = _label_symbols(checkpoint, verbalizer)
     linear = used.take(LINEAR) if LINEAR in used else None
-    kind, read, labels = "given", "logits", ()
+    kind, read = "given", "logits"
+    labels: tuple[str, ...]
     extra: dict[str, str] = {}
     if HIDDEN in used:
         kind, read = "learnable", "hidden"
         weight = used.take(HIDDEN)
     elif linear is not None:
         kind = "learnable"
-        if linear.shape[1] != len(lm.vocab) or len(linear) <= _N_SPECIALS:
+        if linear.shape[1] != len(lm.vocab) or len(linear) <= N_SPECIALS:
             raise CheckpointError(
                 f"{checkpoint.path}: expected a verbalizer of {len(lm.vocab)} logits, got {tuple(linear.shape)}; "
                 "use the language model it was trained on"
             )
-        weight = linear[_N_SPECIALS:]
-        extra[f"{LINEAR}[:{_N_SPECIALS}]"] = (
-            "scores of special tokens, which no decision between labels needs"
-        )
+        weight = linear[N_SPECIALS:]
+        extra[f"{LINEAR}[:{N_SPECIALS}]"] = "scores of special tokens, which no decision between labels needs"
     if kind == "learnable":
         labels = _labels_of_rows(len(weight), symbols, lm.vocab, checkpoint.path)
         state["verbalizer.weight"] = weight.float()
@@ -187,79 +181,6 @@ def read_prompt(
         read=read,
     )
     return ImportedPrompt(config, state, labels, linear, ignored)
-
-
-def export_v2(run: Run | str | Path, to: str | Path) -> Path:
-    """Write a run's prompt as a SpeechPrompt v2 checkpoint `to`, with verbalizer.json beside it; returns `to`.
-
-    Tensors have v2's names; the input rows, which influence nothing beside a deep prompt, are zeros, and so are a
-    linear verbalizer's rows of special tokens. A verbalizer that reads hidden states is not known to SpeechPrompt's
-    code: it is stored under a name of its own, and only `read_prompt` reads it.
-    Raises InputError: an infix prompt (v2 has none), or a verbalizer.json of something else beside `to`.
-    """
-    run, to = (run if isinstance(run, Run) else load_run(run)), Path(to)
-    config, lm, state = PromptConfig(**run.record.prompt), run.stack.lm, run.prompted.trainable_state()
-    if config.infix_length:
-        raise InputError(
-            f"{run.folder}: expected a prompt before the row, got an infix prompt, which v2 does not have"
-        )
-    tensors = {PREFIX: state.get("prompt.input", torch.zeros(config.length, lm.d_model))}
-    tensors[SEPARATOR] = state["separator"][None]
-    if config.kind == "deep":
-        for root, side in ((KEY, "key"), (VALUE, "value")):
-            tensors |= {f"{root}.{i}.weight": rows.clone() for i, rows in enumerate(state[f"prompt.{side}"])}
-    if "verbalizer.ids" in state:
-        ids = state["verbalizer.ids"].numpy()
-    else:
-        weight = state["verbalizer.weight"]
-        ids = torch.arange(_N_SPECIALS, _N_SPECIALS + len(weight)).numpy()
-        if config.read == "hidden":
-            tensors[HIDDEN] = weight
-        else:
-            tensors[LINEAR] = torch.cat([torch.zeros(_N_SPECIALS, weight.shape[1]), weight])
-    table = {
-        label: lm.vocab.symbols[token_id - _N_SPECIALS]
-        for label, token_id in zip(run.record.labels, ids.tolist(), strict=True)
-    }
-    buffer = io.BytesIO()
-    torch.save(
-        _v2_content({n: t.detach().cpu().contiguous() for n, t in tensors.items()}, config, lm, len(table)),
-        buffer,
-    )
-    text = json.dumps(table, indent=1, ensure_ascii=False) + "\n"
-    with atomic_path(to.parent / LABELS_FILE) as file:
-        file.write_text(text, encoding="utf-8")
-    with atomic_path(to) as file:
-        file.write_bytes(buffer.getbuffer())
-    return to
-
-
-def _v2_content(
-    tensors: Mapping[str, Tensor], config: PromptConfig, lm: UnitLM, n_labels: int
-) -> dict[str, Any]:
-    """The parts of a checkpoint that fairseq's loader asks for."""
-    model = {
-        "_name": _ARCHITECTURES["v2"],
-        "prompt_length": config.length,
-        "deep_prompt": config.kind == "deep",
-        "linear_verbalizer": LINEAR in tensors,
-        "num_classes": n_labels,
-        "use_sep_token": True,
-        "decoder_layers": lm.n_layers,
-        "decoder_embed_dim": lm.d_model,
-        "decoder_attention_heads": lm.n_heads,
-    }
-    history = {"criterion_name": "CrossEntropyCriterion", "optimizer_name": "FairseqAdam", "num_updates": 0}
-    return {
-        "args": None,
-        "cfg": {"model": model, "task": {"_name": "prompt_language_modeling"}},
-        "model": dict(tensors),
-        "criterion": None,
-        "optimizer_history": [{**history, "lr_scheduler_state": {}}],
-        "task_state": {},
-        "extra_state": {"train_iterator": {"epoch": 1}},
-        "last_optimizer_state": None,
-    }
 
 
 def _separator(used: UsedTensors, lm: UnitLM) -> Tensor:
@@ -289,7 +210,7 @@ def _labels_of_rows(
     """Labels of a linear verbalizer's rows: row i stands for the token of id i + 4."""
     labels: list[str | None] = [None] * n_rows
     for label, symbol in (symbols or {}).items():
-        row = int(vocab.encode([_unit(symbol, path)])[0]) - _N_SPECIALS
+        row = int(vocab.encode([_unit(symbol, path)])[0]) - N_SPECIALS
         if row >= n_rows or labels[row] is not None:
             raise CheckpointError(
                 f"{path}: expected labels for {n_rows} classes, got {label!r} for class {row}, which is none or taken; "

@@ -130,19 +130,23 @@ def test_a_missing_dictionary_is_named(tmp_path: Path) -> None:
 
 
 _LOAD = """
-import resource, sys
+import sys
+from pathlib import Path
 from speechprompt.convert.gslm import read_gslm
 from speechprompt.fairseq import read_fairseq
 read_gslm(read_fairseq(sys.argv[1]))  # small: everything that loading needs is imported
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak_kib():  # not getrusage: its peak is inherited from the process that started this one
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+before = peak_kib()
 lm, _ = read_gslm(read_fairseq(sys.argv[2]))
 total = sum(float(parameter.sum()) for parameter in lm.parameters())  # reads every page
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(after - before, sum(4 * parameter.numel() for parameter in lm.parameters()), total)
+print(peak_kib() - before, sum(4 * parameter.numel() for parameter in lm.parameters()), total)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has another unit elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's count of memory")
 @pytest.mark.parametrize("half", [False, True])
 def test_loading_takes_little_more_than_the_model(half: bool, tmp_path: Path) -> None:
     small = write_fairseq(tmp_path / "small", random_model(TINY, ["0", "1"]))
@@ -156,4 +160,4 @@ def test_loading_takes_little_more_than_the_model(half: bool, tmp_path: Path) ->
     )
     grown_kib, n_bytes, _ = (float(part) for part in done.stdout.split())
     assert n_bytes > 1e8
-    assert grown_kib * 1024 <= 1.3 * n_bytes
+    assert 0.9 * n_bytes <= grown_kib * 1024 <= 1.3 * n_bytes

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechprompt.convert.gslm import convert as convert_gslm
 from speechprompt.convert.gslm import read_gslm
+from speechprompt.convert.prompt_export import export_v2
 from speechprompt.convert.prompts import (
     INFIX,
     KEY,
@@ -24,7 +25,6 @@ from speechprompt.convert.prompts import (
     SEPARATOR,
     VALUE,
     convert,
-    export_v2,
     read_prompt,
 )
 from speechprompt.fairseq import read_fairseq
