@@ -60,7 +60,8 @@ def speak(
         words_per_minute: speaking rate.
 
     Returns:
-        Samples (n,) int16, their rate in Hz, and each phone (IPA; empty for a pause) with the second at which it begins.
+        Samples (n,) int16, their rate in Hz, and each phone (IPA; empty for a pause) with the second at which
+        it begins.
 
     Raises:
         ValueError: espeak-ng does not know the voice.

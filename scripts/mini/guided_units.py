@@ -18,6 +18,9 @@ from torch.nn import functional
 class GuidedUnits(nn.Module):
     """K prototypes of a layer's features with tables of the phones and clusters that each stands for."""
 
+    inventory_P: Tensor
+    begun: Tensor
+
     def __init__(self, n_units: int, width: int, n_clusters: int, inventory_P: Tensor) -> None:
         super().__init__()
         self.prototype_KD = nn.Parameter(torch.randn(n_units, width))

@@ -51,7 +51,7 @@ def add_noise(
 
 
 def low_pass(wave_BS: Tensor, generator: torch.Generator, sample_rate: int = 16_000) -> Tensor:
-    """Nothing above a cut-off per row: a quarter between 3.3 and 4.1 kHz (telephone), a quarter up to 8 kHz, half whole.
+    """Nothing above a cut-off per row: a quarter between 3.3 and 4.1 kHz (telephone), a quarter up to 8 kHz.
 
     Speech recorded at 8 kHz has no upper half band, and its units should be those of speech that has one.
     """

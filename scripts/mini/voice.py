@@ -41,13 +41,13 @@ BEGINNING = VocoderTraining(
 )
 TRAINING = replace(
     BEGINNING,
-    steps=1150,
+    steps=2300,
     lr=1.2e-3,
     discriminator_lr=5e-4,
     warmup_steps=30,
     final_lr_ratio=0.05,
     clip_norm=500.0,
-    adversarial_from_step=850,
+    adversarial_from_step=1600,
     discriminator_every=2,
     discriminator_width=0.125,
     periods=(2, 3, 5, 7),
