@@ -166,7 +166,7 @@ def test_a_bad_recording_is_refused_before_anything_is_written(
     tmp_path: Path, tiny_stack: Path, few_digits: Task
 ) -> None:
     write_csv_task(tmp_path, few_digits)
-    chosen = sorted(tmp_path.glob("train_*.flac"))[3]
+    chosen = sorted(tmp_path.glob("train_*.ogg"))[3]
     with wave.open(str(chosen.with_suffix(".wav")), "wb") as file:  # 5 ms of audio
         file.setnchannels(1)
         file.setsampwidth(2)

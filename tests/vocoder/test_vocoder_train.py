@@ -248,7 +248,7 @@ def test_learning_rates_warm_up_and_fall() -> None:
 
 def test_real_speech_is_learned(digits_sample: Path, tmp_path: Path) -> None:
     """Held-out digits come nearer."""
-    paths = sorted((digits_sample / "recordings").glob("*"))[::40][:10]
+    paths = sorted((digits_sample / "recordings").glob("*.flac"))[::30]
     waves = [read_audio(path) for path in paths]
     encoder = LogMelEncoder(20)
     features = [encoder.encode([wave])[0][0] for wave in waves]
