@@ -92,7 +92,7 @@ class PromptedLM(nn.Module):
     def hidden(self, ids_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Final hidden states (B, S, D) of all positions, prompt rows included, and the column (B, T) of each token.
 
-        ids_BT: rows that hold `<s>`, int64, padded on the right.
+        ids_BT: rows, int64, padded on the right. Beside a row without `<s>` an infix prompt stays unseen.
         """
         x_BSD, prefix, column_BT = self._inputs(ids_BT)
         return self.lm(x_BSD, prefix=prefix), column_BT
@@ -103,7 +103,11 @@ class PromptedLM(nn.Module):
         column_BT = torch.arange(ids_BT.shape[1], device=x_BSD.device).expand(len(x_BSD), -1)
         prefix, rows_PD, infix_PD = self.prompt.prefix(self.lm), self.prompt.rows(), self.prompt.infix_rows()
         if infix_PD is not None:
-            before_B = ids_BT.eq(self.lm.vocab.bos).int().argmax(1)  # tokens before `<s>`
+            is_separator_BT = ids_BT.eq(self.lm.vocab.bos)
+            before_B = is_separator_BT.int().argmax(1)  # tokens before `<s>`
+            before_B[~is_separator_BT.any(1)] = ids_BT.shape[
+                1
+            ]  # none yet: behind all tokens, which none sees
             x_BSD = insert_rows(x_BSD, infix_PD.to(x_BSD.dtype), before_B)
             column_BT = column_BT + len(infix_PD) * (column_BT >= before_B[:, None])
             if prefix is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from speechprompt.convert.gslm import convert as convert_gslm
-from speechprompt.convert.gslm import read_gslm
 from speechprompt.convert.prompt_export import export_v2
 from speechprompt.convert.prompts import (
-    INFIX,
-    KEY,
     LINEAR,
     PREFIX,
-    SEPARATOR,
-    VALUE,
     convert,
     read_prompt,
 )
@@ -31,32 +24,10 @@ from speechprompt.fairseq import read_fairseq
 from speechprompt.prompted import PromptConfig, build_prompted
 from speechprompt.run import load_run
 from speechprompt.stack import load_stack
+from tests.speechprompt.reference_prompts import VARIANTS, by_reference_name, language_model, reference_loss
 
-ROOT = Path(__file__).resolve().parents[2]
-GOLDEN = Path(os.environ.get("SPEECHPROMPT_GOLDEN", ROOT.parent / "shared" / "golden"))
-VARIANTS = sorted(str(file.parent.relative_to(GOLDEN)) for file in GOLDEN.glob("speechprompt_v*/*/spec.json"))
-VARIANTS = VARIANTS or ["speechprompt_v2/deep"]
 LOGITS = {"atol": 1e-4, "rtol": 1e-4}
 GRADIENTS = {"atol": 2e-4, "rtol": 1e-3}
-
-
-def language_model(golden: Path, variant: str) -> Any:
-    """The language model of a golden prompt: in the base model beside it, or where its notes say."""
-    folder = golden / variant
-    base = folder / "base_prompt_model.pt"
-    if not base.is_file():
-        notes = " ".join(json.loads((folder / "spec.json").read_text(encoding="utf-8"))["notes"])
-        base = (folder / notes.split("language model weights are those of ")[1].split()[0]).resolve()
-    extra = {
-        "decoder.prefix_": "prompt",
-        "decoder.infix_": "prompt",
-        "decoder.deep_": "prompt",
-        "decoder.sep_": "prompt",
-    }
-    checkpoint = read_fairseq(base)
-    return read_gslm(
-        checkpoint, dictionary=folder / "dict.txt", extra={**extra, "decoder.prompt_": "verbalizer"}
-    )[0].freeze()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -89,13 +60,7 @@ def test_golden_logits_loss_and_gradients(variant: str, golden: Path) -> None:
     expected_BSC = torch.from_numpy(data["logits"])[:, n_absent:]
     torch.testing.assert_close(logits_BSC[~is_padding_BS], expected_BSC[~is_padding_BS], **LOGITS)
 
-    # `<s>` is predicted by what stands directly before it: an infix prompt's last row, where there is one.
-    counted_BT = target_BT.eq(lm.vocab.bos).cumsum(1).bool() & target_BT.ne(lm.vocab.pad)
-    source_BT = torch.where(target_BT.eq(lm.vocab.bos), column_BT + n_infix, column_BT)
-    rows_BT = torch.arange(len(ids_BT))[:, None].expand_as(source_BT)
-    loss = F.cross_entropy(
-        logits_BSC[rows_BT[counted_BT], source_BT[counted_BT]], target_BT[counted_BT], reduction="sum"
-    )
+    loss = reference_loss(prompted, linear, data)
     torch.testing.assert_close(loss.detach(), torch.from_numpy(data["loss_sum"]), rtol=1e-5, atol=0)
     assert int(target_BT.ne(lm.vocab.pad).sum()) == int(data["sample_size"])
 
@@ -104,25 +69,12 @@ def test_golden_logits_loss_and_gradients(variant: str, golden: Path) -> None:
     if imported.config.kind == "deep":
         # The reference's input rows are dead beside a deep prefix: no gradient, or one of zeros.
         assert PREFIX not in expected or not expected.pop(PREFIX).any()
-    got = gradients_by_reference_name(prompted, linear)
+    got = {name: gradient for name, (_, gradient) in by_reference_name(prompted, linear).items()}
     assert got.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(
             got[name], gradient, **GRADIENTS, msg=lambda text, name=name: f"{name}: {text}"
         )
-
-
-def gradients_by_reference_name(prompted: Any, linear: Tensor | None) -> dict[str, Tensor]:
-    got = {SEPARATOR: prompted.separator.grad[None]}
-    for name, parameter in prompted.prompt.named_parameters():
-        if name in ("key", "value"):
-            root = KEY if name == "key" else VALUE
-            got |= {f"{root}.{i}.weight": rows for i, rows in enumerate(parameter.grad)}
-        else:
-            got[PREFIX if name == "input" else INFIX] = parameter.grad
-    if linear is not None:
-        got[LINEAR] = linear.grad
-    return got
 
 
 @pytest.fixture(scope="module")
