@@ -43,13 +43,13 @@ class TrainConfig:
     warmup_steps: int = 0
     batch_tokens: int = 4096
     batch_rows: int = 16
-    max_epochs: int = 36
+    max_epochs: int = 10
     patience: int = 12
     average_epochs: int = 2
-    label_smoothing: float = 0.0
-    unit_dropout: float = 0.0
+    label_smoothing: float = 0.1
+    unit_dropout: float = 0.15
     unit_replacement: float = 0.0
-    speed_perturbation: tuple[float, ...] = ()
+    speed_perturbation: tuple[float, ...] = (0.8, 0.9, 1.0, 1.12, 1.25)
     mixed_precision: Literal["auto", "bf16", "no"] = "auto"
     checkpoint_steps: int = 0
     seed: int = 0
@@ -122,7 +122,15 @@ class TrainConfig:
 
 # SpeechPrompt's settings for GSLM (v1's batches and patience); with the paper's verbalizer, `read="logits"`.
 PUBLISHED = TrainConfig(
-    lr=5e-3, schedule="constant", batch_rows=32, max_epochs=300, patience=5, average_epochs=1
+    lr=5e-3,
+    schedule="constant",
+    batch_rows=32,
+    max_epochs=300,
+    patience=5,
+    average_epochs=1,
+    label_smoothing=0.0,
+    unit_dropout=0.0,
+    speed_perturbation=(),
 )
 
 

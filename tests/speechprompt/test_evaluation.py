@@ -28,7 +28,10 @@ def stack(tiny_stack: Path) -> Stack:
 @pytest.fixture(scope="module")
 def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(
-        "spoken_digits", stack, tmp_path_factory.mktemp("runs") / "run", config=TrainConfig(max_epochs=2)
+        "spoken_digits",
+        stack,
+        tmp_path_factory.mktemp("runs") / "run",
+        config=TrainConfig(max_epochs=2, speed_perturbation=()),
     )
 
 

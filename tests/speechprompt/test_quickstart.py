@@ -31,7 +31,7 @@ PROMISED = [
     "frozen_parameters",
     "seconds",
 ]
-QUICK = TrainConfig(max_epochs=1, batch_rows=128)
+QUICK = TrainConfig(max_epochs=1, batch_rows=128, speed_perturbation=())
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from speechprompt.training import train
 from tasks import LabelError, Task, get_task
 from units.errors import AudioError
 
-SHORT = TrainConfig(max_epochs=1)
+SHORT = TrainConfig(max_epochs=1, speed_perturbation=())
 
 
 @pytest.fixture(scope="module")
