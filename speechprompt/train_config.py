@@ -43,7 +43,7 @@ class TrainConfig:
     warmup_steps: int = 0
     batch_tokens: int = 4096
     batch_rows: int = 16
-    max_epochs: int = 10
+    max_epochs: int = 6
     patience: int = 12
     average_epochs: int = 2
     label_smoothing: float = 0.1

@@ -70,7 +70,7 @@ def test_make_knows_the_two_commands() -> None:
 
 
 def test_python_lines_run(after_quickstart: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "TrainConfig", partial(TrainConfig, max_epochs=1))
+    monkeypatch.setattr(training, "TrainConfig", partial(TrainConfig, speed_perturbation=(), max_epochs=1))
     lines, _ = blocks("README.md", "python")
     names: dict[str, object] = {}
     exec(compile(lines, "README.md", "exec"), names)
