@@ -1,4 +1,4 @@
-"""Golden SpeechPrompt prompts as several tests read them: folders, the LM behind each, the reference's loss."""
+"""Golden SpeechPrompt prompts as several tests read them: folders, language models, the reference's loss."""
 
 from __future__ import annotations
 

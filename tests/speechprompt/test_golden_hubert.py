@@ -69,6 +69,56 @@ def test_golden_features_of_chunks(converted: Any, golden: Path) -> None:
     torch.testing.assert_close(got_FD, torch.from_numpy(arrays[name]), **FEATURES)
 
 
+def padded_batch(converted: Any, golden: Path) -> tuple[HubertEncoder, list[str], np.ndarray, np.ndarray]:
+    """Encoder of the layer of the golden padded batch, names of its rows, features (B, F, D), padding (B, F)."""
+    _, _, arrays, result = converted
+    [name] = [name for name in arrays if name.startswith("padded_batch_feats_layer")]
+    encoder = HubertEncoder(result.to, int(name.rsplit("layer", 1)[1]))
+    features, padding = arrays[name], arrays["padded_batch_out_mask"]
+    assert len(features) == len(waves(golden))
+    return encoder, sorted(waves(golden)), features, padding
+
+
+def test_golden_batch_of_unequal_lengths(converted: Any, golden: Path) -> None:
+    """Ours does not depend on padding; the reference's does, but for the row that has none.
+
+    The reference's convolutions read the zeros behind a shorter wave, and it counts a frame as padding only where all
+    of the samples it assigns to it are: the last frame of a shorter row can be one that the wave alone does not have.
+    Those rows of ours equal what the reference gives for the wave alone, which its padded batch does not.
+    """
+    _, spec, arrays, _ = converted
+    encoder, names, expected_BFD, padding_BF = padded_batch(converted, golden)
+    got_BFD, counts_B = encoder.encode([waves(golden)[name] for name in names])
+    assert got_BFD.shape == expected_BFD.shape
+    assert not padding_BF.all(1).any() and (~padding_BF.any(1)).sum() >= 1
+    distance = []
+    for i, name in enumerate(names):
+        n_frames = int(counts_B[i])
+        if not padding_BF[i].any():
+            torch.testing.assert_close(got_BFD[i], torch.from_numpy(expected_BFD[i]), **FEATURES)
+            continue
+        assert not got_BFD[i, n_frames:].any()
+        alone = arrays[f"feats_{name}_layer{encoder.layer}"]
+        torch.testing.assert_close(got_BFD[i, :n_frames], torch.from_numpy(alone), **FEATURES)
+        distance.append(np.abs(expected_BFD[i, :n_frames] - alone).max())
+    assert max(distance) == pytest.approx(spec["measured"]["padded_batch_vs_single_max_abs"], rel=1e-3)
+
+
+def test_golden_padded_batch_is_ours_with_convolutions_over_the_padding(converted: Any, golden: Path) -> None:
+    """What makes the reference depend on padding, done on purpose, gives the reference's features in all rows."""
+    encoder, names, expected_BFD, padding_BF = padded_batch(converted, golden)
+    is_normalised, encoder.normalize = encoder.normalize, False
+    rows = [torch.from_numpy(waves(golden)[name]) for name in names]
+    if is_normalised:  # each wave alone, before padding
+        rows = [torch.nn.functional.layer_norm(wave_N, wave_N.shape) for wave_N in rows]
+    wave_BN = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    counts_B = torch.from_numpy((~padding_BF).sum(1))
+    with torch.inference_mode():
+        got_BFD = encoder._transform(encoder._convolve(wave_BN), counts_B)
+    real_BF = torch.from_numpy(~padding_BF)
+    torch.testing.assert_close(got_BFD[real_BF], torch.from_numpy(expected_BFD)[real_BF], **FEATURES)
+
+
 def test_every_tensor_is_used_or_ignored_with_a_reason_golden(converted: Any) -> None:
     _, spec, _, result = converted
     assert "label_embs_concat" in result.ignored and all(result.ignored.values())
