@@ -139,7 +139,11 @@ def test_every_prompt_tensor_moves_and_no_language_model_bit_does(tmp_path: Path
 
 def test_the_best_epoch_is_kept_and_loaded(tmp_path: Path) -> None:
     prompted = new_prompted()
-    history = train(tmp_path / "run", TrainConfig(max_epochs=8, lr=0.5, patience=8), prompted)
+    history = train(
+        tmp_path / "run",
+        TrainConfig(max_epochs=8, lr=0.5, patience=8, label_smoothing=0.0, unit_dropout=0.0),
+        prompted,
+    )
     best = max(history, key=lambda row: (row["valid_accuracy"], -row["valid_loss"]))
     assert best is not history[-1], "choose another rate: the last epoch must not be the best one"
     rows = planted_rows(40, seed=1)
