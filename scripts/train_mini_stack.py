@@ -197,7 +197,7 @@ def main(
     quantizer = stages.quantizer(corpus, folder)
     with stages.timed("unit language model"):
         sequences = unit_sequences(corpus, quantizer, build / "units", held_out=build / "speech_heldout")
-        language = train_language_model(sequences, build / "lm")
+        language = train_language_model(sequences, N_UNITS, build / "lm")
         console.print(f"perplexity {language.perplexity:.2f}, unigram {language.unigram_perplexity:.2f}")
     vocoder = stages.vocoder(corpus, quantizer)
     assemble(stages, folder, quantizer, vocoder, out)

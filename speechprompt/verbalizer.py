@@ -6,6 +6,7 @@ output is invalid.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -21,7 +22,7 @@ VERBALIZER_KINDS = ("learnable", "random", "frequency")
 Read = Literal["logits", "hidden"]
 
 
-class Verbalizer(nn.Module):
+class Verbalizer(nn.Module, ABC):
     """Turns the final hidden state at the separator into one score per label.
 
     Attributes:
@@ -30,9 +31,9 @@ class Verbalizer(nn.Module):
 
     n_labels: int
 
+    @abstractmethod
     def forward(self, hidden_BD: Tensor, lm: UnitLM) -> Tensor:
         """Hidden states after the last norm, float32 (B, D), to label logits (B, N)."""
-        raise NotImplementedError
 
 
 class TokenVerbalizer(Verbalizer):

@@ -63,7 +63,8 @@ class GuidedUnits(nn.Module):
         spoken_N = phone_N >= 0
         phone_N = phone_N[spoken_N]
         others_NP = self.inventory_P[None] != self.inventory_P[phone_N][:, None]
-        phone_NP = (unit_NK[spoken_N] @ self._phone_table()).masked_fill(others_NP, 0)
+        table_KP = self._phone_table()
+        phone_NP = (unit_NK[spoken_N] @ table_KP).masked_fill(others_NP, 0)
         loss = loss + functional.nll_loss(phone_NP.clamp_min(1e-7).log(), phone_N)
         normal_ND = functional.layer_norm(feature_ND[spoken_N], feature_ND.shape[-1:])
         linear_NP = self.phone(normal_ND).masked_fill(others_NP, -torch.inf)
@@ -71,13 +72,13 @@ class GuidedUnits(nn.Module):
 
         usage_K = unit_NK.mean(0)
         entropy = -(usage_K * usage_K.clamp_min(1e-9).log()).sum()
-        hard_NP = self._phone_table()[unit_NK[spoken_N].argmax(-1)].masked_fill(others_NP, 0)
+        hard_NP = table_KP[unit_NK[spoken_N].argmax(-1)].masked_fill(others_NP, 0)
         figures = {
             "phone_accuracy": (linear_NP.argmax(-1) == phone_N).float().mean().item(),
             "unit_phone_accuracy": (hard_NP.argmax(-1) == phone_N).float().mean().item(),
             "unit_cluster_accuracy": (cluster_NC.argmax(-1) == cluster_N).float().mean().item(),
             "unit_perplexity": entropy.exp().item(),
-            "posterior_perplexity": -(unit_NK * log_unit_NK).sum(-1).mean().item(),
+            "posterior_entropy": -(unit_NK * log_unit_NK).sum(-1).mean().item(),
         }
         return loss - 0.2 * entropy, figures
 

@@ -89,7 +89,7 @@ def unit_sequences(
     return UnitSequences(rows, [run_lengths(units)[0] for units in _quantize(quantizer, waves)])
 
 
-def train_language_model(sequences: UnitSequences, out: Path) -> PretrainResult:
+def train_language_model(sequences: UnitSequences, n_units: int, out: Path) -> PretrainResult:
     """Train the shipped LM; continues where a killed run stopped."""
-    vocab = UnitVocab.from_n_units(100)
+    vocab = UnitVocab.from_n_units(n_units)
     return pretrain_lm(TRANSFORMER, vocab, sequences.rows, out, PRETRAINING, valid=sequences.valid, half=True)

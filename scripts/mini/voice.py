@@ -57,10 +57,10 @@ TRAINING = replace(
 )
 
 
-def generator_config(n_speakers: int) -> HiFiGANConfig:
+def generator_config(n_units: int, n_speakers: int) -> HiFiGANConfig:
     """Half the published width and two of its three residual kernels: a sixth of the operations."""
     return HiFiGANConfig(
-        num_embeddings=100,
+        num_embeddings=n_units,
         embedding_dim=128,
         upsample_initial_channel=256,
         resblock_kernel_sizes=(3, 7),
@@ -125,7 +125,7 @@ def train_voice(
     ]
     valid = examples_of([read_audio(path) for path in held_out_sentences(data)[:6]], quantizer, 0)
     return train_vocoder(
-        generator_config(len(speakers)),
+        generator_config(quantizer.spec.n_units, len(speakers)),
         examples,
         out,
         training,

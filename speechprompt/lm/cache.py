@@ -62,6 +62,13 @@ class KVCache:
             self.key_LBHSE[:, :, :, : self.length] = prefix.key_LBHPE
             self.value_LBHSE[:, :, :, : self.length] = prefix.value_LBHPE
 
+    def require_room(self, n_new: int, prefix: Prefix | None) -> None:
+        """ValueError where `n_new` more positions do not fit, or a prefix is given beside the cache."""
+        if prefix is not None:
+            raise ValueError("a prefix belongs to the cache: give it to new_cache, not to forward")
+        if self.length + n_new > self.capacity:
+            raise ValueError(f"cache of {self.capacity} positions is too short for {self.length} + {n_new}")
+
     @property
     def capacity(self) -> int:
         """Most positions it can hold, prefix included."""

@@ -142,12 +142,7 @@ class CausalHF(UnitLM):
         """Run all layers and the last norm, see UnitLM; ValueError for a prefix beside a cache, or a full cache."""
         n_rows, n_new = x_BTD.shape[:2]
         if cache is not None:
-            if prefix is not None:
-                raise ValueError("a prefix belongs to the cache: give it to new_cache, not to forward")
-            if cache.length + n_new > cache.capacity:
-                raise ValueError(
-                    f"cache of {cache.capacity} positions is too short for {cache.length} + {n_new}"
-                )
+            cache.require_room(n_new, prefix)
             if key_padding_mask is not None:
                 cache.mark_padding(key_padding_mask)
         n_prefix = cache.n_prefix if cache is not None else prefix.length if prefix is not None else 0

@@ -170,12 +170,7 @@ class GSLM(UnitLM):
         """Run all layers and the last norm, see UnitLM; ValueError for a prefix beside a cache, or a full cache."""
         n_new = x_BTD.shape[1]
         if cache is not None:
-            if prefix is not None:
-                raise ValueError("a prefix belongs to the cache: give it to new_cache, not to forward")
-            if cache.length + n_new > cache.capacity:
-                raise ValueError(
-                    f"cache of {cache.capacity} positions is too short for {cache.length} + {n_new}"
-                )
+            cache.require_room(n_new, prefix)
         n_past = cache.length if cache is not None else prefix.length if prefix is not None else 0
         padding_BS = self._padding(n_past, n_new, cache, key_padding_mask)
         given_BTS = prefix.visible_BTS if prefix is not None else None

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from units.encoders.cpc_network import HOP_LENGTH, CPCConfig, CPCNetwork, n_frames
-from units.errors import AudioError, InputError
+from units.encoders.frame_counts import frame_counts
+from units.errors import InputError
 
 FAMILY = "cpc"
 REMAINDERS = ("whole", "last", "short")
@@ -136,13 +137,7 @@ class CPCEncoder:
         Returns features (B, F, D) float32 on `device`, zero beyond each row's frames, and frame counts (B,)
         int64 on the CPU. Raises AudioError where a wave gives not a single frame.
         """
-        counts_B = torch.tensor([self.n_frames(len(wave)) for wave in waves], dtype=torch.int64)
-        if len(waves) == 0 or int(counts_B.min()) == 0:
-            shortest_s = min((len(wave) for wave in waves), default=0) / self.sample_rate
-            raise AudioError(
-                f"wave: expected waves of at least one frame for encoder {self.name}, got {len(waves)} waves, "
-                f"the shortest of {shortest_s * 1000:.1f} ms; use longer audio"
-            )
+        counts_B = frame_counts(self, waves)
         plans = [pieces(len(wave), self.max_chunk, self.remainder) for wave in waves]
         convolved_PFC = [
             self._convolve(wave, piece) for wave, plan in zip(waves, plans, strict=True) for piece in plan

@@ -24,7 +24,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.utils import cached_file
 
-from units.errors import AudioError, InputError
+from units.encoders.frame_counts import frame_counts
+from units.errors import InputError
 from units.hf_loading import loading
 
 _FAMILY = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat")
@@ -94,13 +95,7 @@ class HubertEncoder:
         Returns features (B, F, D) float32 on `device`, zero beyond each row's frames, and frame counts (B,)
         int64 on the CPU. Raises AudioError where a wave gives not a single frame.
         """
-        counts_B = torch.tensor([self.n_frames(len(wave)) for wave in waves], dtype=torch.int64)
-        if len(waves) == 0 or int(counts_B.min()) == 0:
-            shortest_s = min((len(wave) for wave in waves), default=0) / self.sample_rate
-            raise AudioError(
-                f"wave: expected waves of at least one frame for encoder {self.name}, got {len(waves)} waves, "
-                f"the shortest of {shortest_s * 1000:.1f} ms; use longer audio"
-            )
+        counts_B = frame_counts(self, waves)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             waves_N = (torch.as_tensor(wave, dtype=torch.float32, device=self.device) for wave in waves)
             x_BFD = pad_sequence([self._convolve(wave_N[None])[0] for wave_N in waves_N], batch_first=True)
