@@ -25,10 +25,11 @@ from scripts.mini.clustering import fit_clusters, label_corpus, layer_features, 
 from scripts.mini.corpus import PackedCorpus, pack, training_clips
 from scripts.mini.hubert_pretraining import HubertSettings, pretrain_hubert
 from scripts.mini.language import train_language_model, unit_sequences
-from scripts.mini.layer_choice import judge_layer
 from scripts.mini.phones import label_phones
 from scripts.mini.synthesis import synthesize
 from scripts.mini.targets import Targets
+from scripts.mini.unit_judge import judge_units
+from scripts.mini.unit_training import UnitSettings, train_units
 from scripts.mini.voice import BEGINNING, TRAINING, train_voice
 from speechprompt.stack import write_stack_json
 from units.encoders.hubert import HubertEncoder
@@ -48,7 +49,7 @@ MAX_HOURS = 6.0  # of each source that is labelled with a layer's clusters
 FIRST_LAYER = 6  # of the first iteration, clustered into the targets of the second
 SECOND_LAYER = 5  # of the second iteration, clustered into the targets of the third
 VOICE_LAYER = 8  # of the first iteration: its units begin the vocoder
-LAYERS = (4, 5)  # of the third iteration, tried for the units
+UNITS = UnitSettings(n_units=N_UNITS)
 N_LINES = 8000
 N_MADE_UP_LINES = 1500
 N_HELD_OUT_LINES = 120
@@ -62,6 +63,7 @@ class Stages:
     def __init__(self, data: Path, build: Path) -> None:
         self.data, self.build = data, build
         self.codebook = build / "codebook.safetensors"
+        self.unit_encoder = build / "unit_layer" / "encoder"
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -102,21 +104,18 @@ class Stages:
         return label_corpus(corpus, features, path, settings, MAX_HOURS)
 
     def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:
-        """The layer whose units say most about words, and its codebook."""
-        with self.timed("layer and codebook"):
+        """The encoder's last layer trained on through its own units, and the units as a codebook."""
+        with self.timed("units"):
             if not self.codebook.exists():
-                figures = [judge_layer(folder, layer, N_UNITS, corpus, THIRD, self.data) for layer in LAYERS]
-                rows = [{"layer": f.layer} | f.accuracies for f in figures]
-                (self.build / "layers.json").write_text(json.dumps(rows))
-                best = max(figures, key=lambda f: sum(f.accuracies.values()))
-                quantizer = CodebookQuantizer(
-                    HubertEncoder(folder, best.layer, name=NAME, dtype=torch.bfloat16), best.centroids
-                )
-                save_codebook(self.codebook, best.centroids, quantizer.spec)
-            centroids, spec = load_codebook(self.codebook)
-            return CodebookQuantizer(
-                HubertEncoder(folder, spec.layer, name=NAME, dtype=torch.bfloat16), centroids
-            )
+                _, centroids = train_units(corpus, folder, UNITS, self.unit_encoder.parent)
+                quantizer = CodebookQuantizer(self._final_encoder(), centroids)
+                figures = judge_units(quantizer, self.data)
+                (self.build / "units.json").write_text(json.dumps(figures))
+                save_codebook(self.codebook, centroids, quantizer.spec)
+            return CodebookQuantizer(self._final_encoder(), load_codebook(self.codebook)[0])
+
+    def _final_encoder(self) -> HubertEncoder:
+        return HubertEncoder(self.unit_encoder, UNITS.last_layer, name=NAME, dtype=torch.bfloat16)
 
     def vocoder(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> UnitVocoder:
         """First spectral losses on the first iteration's units, then all losses on the final ones.
@@ -135,10 +134,9 @@ class Stages:
             first = CodebookQuantizer(encoder, load_codebook(path)[0])
             begun = train_voice(corpus, first, self.build / "voice_it1", self.data, BEGINNING)
         with self.timed("vocoder"):
-            encoder = HubertEncoder(
-                self.build / "it3" / "encoder", quantizer.spec.layer, dtype=torch.bfloat16
+            heard = CodebookUnitLoss(
+                self._final_encoder().features, torch.from_numpy(load_codebook(self.codebook)[0])
             )
-            heard = CodebookUnitLoss(encoder.features, torch.from_numpy(load_codebook(self.codebook)[0]))
             spoken = train_voice(
                 corpus, quantizer, self.build / "voice", self.data, TRAINING, begun.vocoder, heard
             )
@@ -154,15 +152,13 @@ def save_half_encoder(folder: Path, layer: int, out: Path) -> None:
     Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(out)
 
 
-def assemble(
-    stages: Stages, folder: Path, quantizer: CodebookQuantizer, vocoder: UnitVocoder, out: Path
-) -> None:
+def assemble(stages: Stages, quantizer: CodebookQuantizer, vocoder: UnitVocoder, out: Path) -> None:
     """Put the parts together, weights in float16, in a stack folder that replaces `out`."""
     scratch = stages.build / "stack"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     vocoder.save(scratch / "vocoder", torch.float16)
-    save_half_encoder(folder, quantizer.spec.layer, scratch / "encoder")
+    save_half_encoder(stages.unit_encoder, quantizer.spec.layer, scratch / "encoder")
     shutil.copy(stages.codebook, scratch)
     shutil.copytree(
         stages.build / "lm", scratch / "lm", ignore=shutil.ignore_patterns("resume.pt", "log.csv")
@@ -193,14 +189,13 @@ def main(
     build.mkdir(parents=True, exist_ok=True)
     stages = Stages(data, build)
     corpus = stages.corpus()
-    folder = stages.encoder(corpus)
-    quantizer = stages.quantizer(corpus, folder)
+    quantizer = stages.quantizer(corpus, stages.encoder(corpus))
     with stages.timed("unit language model"):
         sequences = unit_sequences(corpus, quantizer, build / "units", held_out=build / "speech_heldout")
         language = train_language_model(sequences, N_UNITS, build / "lm")
         console.print(f"perplexity {language.perplexity:.2f}, unigram {language.unigram_perplexity:.2f}")
     vocoder = stages.vocoder(corpus, quantizer)
-    assemble(stages, folder, quantizer, vocoder, out)
+    assemble(stages, quantizer, vocoder, out)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     console.print(f"{out}: {megabytes:.1f} MB; how long each stage took: {build / 'times.jsonl'}")
 
