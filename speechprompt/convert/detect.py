@@ -217,6 +217,8 @@ def _export(run: Path, to: Path) -> Converted:
         dimensions={
             "prompt": prompt["kind"],
             "length": prompt["length"],
+            "verbalizer": prompt["verbalizer"],
+            "read": prompt["read"],
             "n_labels": len(opened.record.labels),
         },
         n_parameters=sum(tensor.numel() for tensor in written.values()),

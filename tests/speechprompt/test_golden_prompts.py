@@ -110,7 +110,7 @@ def test_golden_prompt_as_a_run_and_exported_again(
         is_dead = name == PREFIX and run.record.prompt["kind"] == "deep"
         expected = torch.zeros_like(tensor) if is_dead else tensor.clone()
         if name == LINEAR:
-            expected[:4] = 0
+            expected[:4] = expected[4:].mean(0)
         torch.testing.assert_close(exported.model[name], expected, rtol=0, atol=0)
     assert exported.model.keys() == checkpoint.model.keys()
     again = read_prompt(exported, run.stack.lm)
