@@ -6,6 +6,7 @@ followed at once by the array's bytes; since joblib 1.1 after padding, whose len
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def read_joblib_kmeans(path: str | Path) -> np.ndarray:
                 "trust it and dump it with compress=0"
             )
     try:
-        return _centroids(memoryview(path.read_bytes()), path)
+        with path.open("rb") as file:  # mapped: nothing says that a file of this name is small
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return _centroids(memoryview(mapped), path)
     except UnsafePickleError as error:
         text = str(error)
         raise UnsafePickleError(text if text.startswith(str(path)) else f"{path}: {text}") from None

@@ -97,7 +97,7 @@ def _encode(machine: PickleMachine, arguments: tuple[Any, ...]) -> bytes:
     text, encoding = arguments
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
         raise UnsafePickleError("expected latin-1 text that holds bytes, got another encoding")
-    machine.spend(len(text))
+    machine.spend(0, len(text))
     return text.encode("latin-1")
 
 
@@ -122,7 +122,13 @@ def items_of(machine: PickleMachine, arguments: tuple[Any, ...]) -> list[Any]:
 
 
 def _path(machine: PickleMachine, arguments: tuple[Any, ...]) -> str:
-    return "/".join(part for part in arguments[:64] if type(part) is str)
+    return joined(machine, "/", [part for part in arguments[:64] if type(part) is str])
+
+
+def joined(machine: PickleMachine, separator: str, parts: list[str]) -> str:
+    """Put text together that the pickle may hold once and name many times."""
+    machine.spend(len(parts), sum(map(len, parts)))
+    return separator.join(parts)
 
 
 def _subscript(machine: PickleMachine, arguments: tuple[Any, ...]) -> Allowed:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from units.errors import InputError
 from units.joblib_kmeans import read_joblib_kmeans
-from units.pickle_allowed import find_plain, items_of, plain
+from units.pickle_allowed import find_plain, items_of, joined, plain
 from units.pickle_machine import Allowed, PickleMachine, UnsafePickleError
 from units.torch_storage import STORAGE_DTYPES, StorageFile, StorageRef, TensorRef, zip_places
 
@@ -173,7 +173,7 @@ def _size(machine: PickleMachine, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _device(machine: PickleMachine, arguments: tuple[Any, ...]) -> str:
-    return ":".join(str(part) for part in arguments[:2] if type(part) in (str, int))
+    return joined(machine, ":", [str(part) for part in arguments[:2] if type(part) in (str, int)])
 
 
 _TORCH_NAMES = {
