@@ -133,13 +133,17 @@ class GSLM(UnitLM):
                 f"row of {ids_BT.shape[1]} tokens: expected at most {self.max_positions}, the language model's "
                 "longest; use shorter audio"
             )
-        token_BTD = self.token_embedding(ids_BT)
+        token_BTD = self.token_embedding(self._as_trained(ids_BT, position_BT))
         if separator is not None:
             token_BTD = torch.where(
                 ids_BT.eq(self.vocab.bos)[:, :, None], separator.to(token_BTD.dtype), token_BTD
             )
         position_BTD = self._position_table()[position_BT * real_BT + self.vocab.pad]
         return self.embed_scale * token_BTD + position_BTD
+
+    def _as_trained(self, ids_BT: Tensor, position_BT: Tensor) -> Tensor:
+        """Ids to look up for a row's tokens; its first one, `</s>` whatever the family, has position 1."""
+        return ids_BT
 
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
         """Project prompt vectors (L, P, D) by each layer's k_proj and v_proj, biases included."""

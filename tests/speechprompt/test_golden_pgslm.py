@@ -133,6 +133,27 @@ def test_outputs_and_losses_are_the_reference_s(lm: PGSLM, batch: StreamBatch, d
     assert batch.n_tokens == int(data["sample_size"])
 
 
+def test_as_a_unit_language_model_it_begins_rows_as_it_was_trained(
+    lm: PGSLM, batch: StreamBatch, data: Any
+) -> None:
+    """Rows of every family begin with `</s>` outside of the model; this one was trained on `<s>` there."""
+    tokens_BT = batch.source.tokens
+    assert tokens_BT[:, 0].eq(lm.vocab.bos).all() and not tokens_BT[:, 1:].eq(lm.vocab.bos).any()
+    ids_BT = tokens_BT.clone()
+    ids_BT[:, 0] = lm.vocab.eos
+    zeros_BT = torch.zeros_like(tokens_BT)
+    torch.testing.assert_close(
+        lm.embed(ids_BT), lm.embed(tokens_BT, durations_BT=zeros_BT, f0_BT=zeros_BT), rtol=0, atol=0
+    )
+    if not (
+        lm.prosody.duration_input or lm.prosody.f0_input
+    ):  # then units are all that the reference read, too
+        real_BT = tokens_BT.ne(lm.vocab.pad)
+        expected = torch.from_numpy(data["out_token"])
+        got = lm.logits(lm(lm.embed(ids_BT)))
+        torch.testing.assert_close(got[real_BT], expected[real_BT], atol=1e-4, rtol=1e-4)
+
+
 def test_greedy_continuations_are_the_reference_s(lm: PGSLM, batch: StreamBatch, data: Any) -> None:
     n_rows, n_given = data["cont_prefix_tokens"].shape
     n_steps = data["cont_tokens"].shape[1] - n_given
