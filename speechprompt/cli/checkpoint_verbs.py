@@ -22,6 +22,9 @@ def convert(
     dictionary: Annotated[
         Path | None, typer.Option(metavar="TXT", help="dict.txt of a language model, if not beside it.")
     ] = None,
+    languages: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of a unit mBART, in training order, if it names none.")
+    ] = None,
     data_config: Annotated[
         Path | None, typer.Option(metavar="JSON", help="pGSLM's data_config.json, if not beside it.")
     ] = None,
@@ -58,6 +61,7 @@ def convert(
 
     options = ConvertOptions(
         dictionary=dictionary,
+        languages=None if languages is None else tuple(languages.split(",")),
         data_config=data_config,
         config=config,
         verbalizer=verbalizer,

@@ -119,8 +119,9 @@ def read_gslm(
     try:
         return GSLM.from_weights(config, vocab, weights), ignored
     except RuntimeError as error:
+        text = " ".join(str(error).split())
         raise CheckpointError(
-            f"{checkpoint.path}: expected the tensors of one transformer, got {error}"
+            f"{checkpoint.path}: expected the tensors of one transformer, got {text}"
         ) from error
 
 

@@ -90,7 +90,8 @@ def _languages(task: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     if not listed:
         raise CheckpointError(
-            "languages: expected their names in the checkpoint, got none; name them in the order of training"
+            "languages: expected their names in the checkpoint, got none; name them in the order of training with "
+            "--languages"
         )
     return tuple(str(language) for language in listed)
 

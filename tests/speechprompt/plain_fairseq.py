@@ -1,7 +1,7 @@
 """fairseq's transformers computed anew in the plainest way from tensors under fairseq's names, for comparison.
 
-One row at a time, one position attending to the others by explicit sums; nothing of the package is used. Source: fairseq
-`TransformerDecoder`, `TransformerEncoder`, `SinusoidalPositionalEmbedding`.
+One row at a time, in float64; nothing of the package is used. Source: fairseq's `TransformerDecoder`,
+`TransformerEncoder`, `SinusoidalPositionalEmbedding`.
 """
 
 from __future__ import annotations

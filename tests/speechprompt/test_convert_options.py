@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from speechprompt.convert import gslm, pgslm, unit_mbart
-from speechprompt.fairseq import CheckpointError, FairseqCheckpoint
+from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, as_fairseq
 from speechprompt.lm import load_lm
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_streams import Streams
 from speechprompt.lm.unit_mbart import UnitMBart
+from speechprompt.vocab import MBartVocab, UnitVocab
 from tests.speechprompt.plain_fairseq import Plain, random_side
+from units.errors import InputError
 
 D, HEADS, FFN, N_LAYERS, N_UNITS, LONGEST = 12, 3, 20, 2, 6, 24
 CLOSE: dict[str, Any] = {"atol": 1e-4, "rtol": 1e-4, "check_dtype": False}
@@ -268,3 +270,40 @@ def test_encoder_decoders_of_every_option(changed: dict[str, Any], tmp_path: Pat
     padded = torch.cat([source, torch.tensor([1, 1])])
     got = lm(torch.stack([padded, padded]), torch.stack([target, target]))
     torch.testing.assert_close(got, expected.expand(2, -1, -1), **CLOSE)
+
+
+def test_settings_that_refer_to_others_are_looked_up() -> None:
+    content = {
+        "model": {},
+        "cfg": {
+            "model": {"tokens_per_sample": "${task.tokens_per_sample}", "normalize": "${task.nothing}"},
+            "task": {"tokens_per_sample": "${common.length}", "data": "a/${b}"},
+            "common": {"length": 30},
+        },
+    }
+    config = as_fairseq(content, Path("x.pt")).config
+    assert config["model"] == {"tokens_per_sample": 30, "normalize": None, "_name": None}
+    assert config["task"] == {"tokens_per_sample": 30, "data": "a/${b}", "_name": None}
+    content["cfg"]["common"]["length"] = "${task.tokens_per_sample}"
+    assert as_fairseq(content, Path("x.pt")).config["model"]["tokens_per_sample"] is None
+
+
+def test_a_dictionary_file_that_has_tags_and_mask_already(tmp_path: Path) -> None:
+    vocab = MBartVocab(["0", "1", "[es]", "<mask>", "2"], ["en", "es"])
+    assert vocab.symbols == ("0", "1", "[es]", "<mask>", "2", "[en]")
+    assert (vocab.mask, vocab.language_id("es"), vocab.language_id("en")) == (7, 6, 9)
+    assert vocab.unit_symbols == ("0", "1", "[es]", "<mask>", "2")
+
+
+def test_lines_that_overwrite_others_keep_their_own_ids(tmp_path: Path) -> None:
+    file = tmp_path / "dict.txt"
+    file.write_text("3 10\n1 9\n3 4 #fairseq:overwrite\n<pad> 1 #fairseq:overwrite\nmadeupword0000 0\n")
+    vocab = UnitVocab.from_dict_txt(file)
+    assert (
+        len(vocab) == 9
+        and vocab.encode([3, 1]).tolist() == [6, 5]
+        and vocab.decode([5, 6]).tolist() == [1, 3]
+    )
+    file.write_text("3 10\n3 4\n")
+    with pytest.raises(InputError, match="repeated"):
+        UnitVocab.from_dict_txt(file)

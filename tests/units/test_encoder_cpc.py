@@ -147,3 +147,9 @@ def test_what_cannot_be_read_is_refused(folder: Path, noises: list[np.ndarray], 
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="LSTM, GRU, RNN"):
         CPCEncoder(folder)
+
+
+@pytest.mark.parametrize("n_samples", [160, 1599, 1600, 7999])
+def test_a_short_wave_read_strictly_gives_whole_frames_only(n_samples: int) -> None:
+    [piece] = pieces(n_samples, 8000, "last")
+    assert (piece.start, piece.end, piece.kept) == (0, n_samples, n_samples // 160)
