@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from speechprompt.convert import gslm, pgslm, unit_mbart
+from speechprompt.convert.prompts import INFIX, LINEAR, PREFIX, SEPARATOR, read_prompt
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, as_fairseq
 from speechprompt.lm import load_lm
 from speechprompt.lm.gslm import GSLM
@@ -307,3 +308,32 @@ def test_lines_that_overwrite_others_keep_their_own_ids(tmp_path: Path) -> None:
     file.write_text("3 10\n3 4\n")
     with pytest.raises(InputError, match="repeated"):
         UnitVocab.from_dict_txt(file)
+
+
+@pytest.mark.parametrize(("n_prefix", "n_infix"), [(0, 2), (3, 0), (2, 1)])
+@torch.no_grad()
+def test_input_prompts_of_every_length(n_prefix: int, n_infix: int, tmp_path: Path) -> None:
+    """Rows before the sentence and before `<s>`, in half precision: neither scaled nor placed, shifting no position."""
+    checkpoint, options = language_model(tmp_path, {})
+    lm = converted(checkpoint, tmp_path / "lm").freeze()
+    generator = torch.Generator().manual_seed(2)
+    lengths = {PREFIX: n_prefix, INFIX: n_infix, SEPARATOR: 1}
+    model = {name: torch.randn(length, D, generator=generator).half() for name, length in lengths.items()}
+    imported = read_prompt(FairseqCheckpoint(tmp_path / "p.pt", model, {"model": {}, "task": {}}), lm)
+    hidden_BSD, _ = imported.prompted(lm).hidden(torch.tensor([[2, 4, 9, 0, 5]]))
+    plain = Plain(checkpoint.model, "decoder", options)
+    prefix, infix, separator = (tensor.double() for tensor in model.values())
+    tokens = plain.embed(torch.tensor([2, 4, 9, 0, 5]))
+    tokens[3] = separator[0] * D**0.5
+    tokens = tokens + plain.positions(5)
+    rows = torch.cat([prefix, tokens[:3], infix, tokens[3:]])
+    torch.testing.assert_close(hidden_BSD[0], plain.run(rows), **CLOSE)
+
+
+def test_a_prompt_s_tensor_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    checkpoint, _ = language_model(tmp_path, {})
+    lm = converted(checkpoint, tmp_path / "lm")
+    model = {PREFIX: torch.zeros(2, D), SEPARATOR: torch.zeros(1, D), LINEAR: torch.zeros(7, 10)}
+    model[LINEAR.replace("weight", "bias")] = torch.zeros(7)
+    with pytest.raises(CheckpointError, match=r"prompt_linear_verbalizer\.bias"):
+        read_prompt(FairseqCheckpoint(tmp_path / "p.pt", model, {"model": {}, "task": {}}), lm)

@@ -183,3 +183,16 @@ def test_a_wrong_file_is_refused_in_one_line(
     captured = capsys.readouterr()
     assert said in captured.err and captured.err.count("\n") == 1 and not captured.out
     assert not (tmp_path / "out").exists()
+
+
+def test_units_to_measure_on_must_be_there_and_the_model_a_decoder(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(golden / "unit_mbart" / "checkpoint.pt")
+    command = ["convert", checkpoint, "--to", str(tmp_path / "lm"), "--units"]
+    assert run_command_line([*command, str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "lm").exists()
+    write_store(tmp_path / "units", UnitSpec("x", 1, 1000, 50.0, "0" * 12))
+    assert run_command_line([*command, str(tmp_path / "units")]) == 2
+    err = capsys.readouterr().err
+    assert "unit_mbart" in err and "leave --units out" in err and err.count("\n") == 1
