@@ -167,6 +167,8 @@ def zip_places(path: Path) -> dict[str, tuple[int, int]]:
         for r in records:
             if not r.filename.startswith(prefix):
                 continue
+            if r.header_offset < 0:  # where the directory says that it lies later than it does
+                raise UnsafePickleError("expected records before their table, got a damaged zip file")
             file.seek(r.header_offset)
             header = file.read(30)
             if len(header) < 30 or header[:4] != b"PK\x03\x04":

@@ -120,7 +120,7 @@ def read_prompt(
     """Read the prompt of a checkpoint for `lm`. Raises: as `convert`."""
     used = UsedTensors(checkpoint.model, checkpoint.path)
     for name in used.names("decoder."):
-        if not name.startswith((PREFIX, INFIX, KEY, VALUE, SEPARATOR, LINEAR, HIDDEN)):
+        if not name.startswith(tuple(PROMPT_PREFIXES)):
             used.ignored(name, "the language model, which the run takes from its stack")
     state = {"separator": _separator(used, lm)}
     length, infix_length = (used.shape(name)[0] if name in used else 0 for name in (PREFIX, INFIX))

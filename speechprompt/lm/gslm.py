@@ -62,7 +62,7 @@ class GSLM(UnitLM):
         self.max_positions = config.max_positions
         self.embed_tokens = nn.Embedding(len(vocab), config.d_model, padding_idx=vocab.pad)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
-        self.layer_norm = nn.LayerNorm(config.d_model)
+        self.layer_norm = config.last_norm()
         self.dropout = nn.Dropout(config.dropout)
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
         self.output_projection = None if config.tied else nn.Linear(config.d_model, len(vocab), bias=False)
@@ -158,7 +158,7 @@ class GSLM(UnitLM):
         """Each layer's input after its attention norm: (L, B, T, D)."""
         inputs = []
         for index, layer in enumerate(self._decoder_layers()):
-            inputs.append(layer.self_attn_layer_norm(x_BTD))
+            inputs.append(layer.attention_input(x_BTD))
             x_BTD = layer(x_BTD, layer=index)
         return torch.stack(inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from speechprompt.lm.pgslm_streams import StreamBatch, realigned, stream_batch, 
 from speechprompt.lm.prosody import F0Statistics, f0_bins, normalized_f0
 from units.safe_pickle import read_torch_file
 
-VARIANTS = ("continuous", "discrete", "discrete_no_prosody_input")
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(os.environ.get("SPEECHPROMPT_GOLDEN", ROOT.parent / "shared" / "golden"))
+VARIANTS = sorted(file.parent.name for file in GOLDEN.glob("pgslm/*/spec.json")) or ["discrete"]
 
 
 @pytest.fixture(scope="module", params=VARIANTS)

@@ -408,6 +408,16 @@ def test_changed_bytes_give_a_value_or_a_refusal(
         )
 
 
+def test_records_before_the_file_s_beginning_are_refused(tmp_path: Path) -> None:
+    content = bytearray(GOOD)
+    for end, place in ((b"PK\x05\x06", 17), (b"PK\x06\x06", 49)):  # the directory, 256 bytes later than it is
+        if end in GOOD:
+            content[GOOD.rfind(end) + place] += 1
+    (tmp_path / "changed.pt").write_bytes(content)
+    with pytest.raises(UnsafePickleError, match="damaged zip"):
+        read_torch_file(tmp_path / "changed.pt")
+
+
 @settings(max_examples=300)
 @given(content=st.binary(min_size=4, max_size=60), proto=st.booleans())
 def test_random_bytes_are_refused_or_plain(
