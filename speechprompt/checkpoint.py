@@ -54,7 +54,8 @@ class RunRecord:
 
     task, data: name and root that `tasks.get_task` needs; data None for a task without a folder.
     labels: in the order of the verbalizer's outputs. stack: what `load_stack` needs.
-    prompt: the fields of PromptConfig. training: the fields of TrainConfig.
+    prompt: the fields of PromptConfig. training: the fields of TrainConfig; of an imported prompt those alone that its
+    checkpoint states.
     metrics: per split, what evaluation gave.
     """
 

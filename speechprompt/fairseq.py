@@ -6,6 +6,7 @@ in `args` (until 2020), as omegaconf objects (to March 2021) or plain dicts in `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor
 from units.errors import InputError
 from units.safe_pickle import read_torch_file
 from units.torch_storage import forget_pages
+
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 class CheckpointError(InputError):
@@ -69,8 +72,21 @@ def _config(content: Mapping[str, Any]) -> dict[str, Any]:
         found = config.get(part)
         if not isinstance(found, dict):
             found = {} if args is None else {**args}
+        found = {key: _resolved(value, config) for key, value in found.items()}
         config[part] = {**found, "_name": found.get("_name") or found.get(name)}
     return config
+
+
+def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
+    """A setting, or the one that it refers to as omegaconf's `${task.normalize}`; None where there is none."""
+    for _ in range(8):
+        reference = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
+        if reference is None:
+            return value
+        value = config
+        for key in reference[1].split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+    return None
 
 
 class UsedTensors:

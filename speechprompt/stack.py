@@ -106,6 +106,16 @@ class Stack:
         self.spec.require_equal(vocoder.spec, f"stack {self.name}", "its vocoder")
         return vocoder
 
+    @property
+    def unit_vocoder(self) -> UnitVocoder:
+        """The vocoder, where units are all that it needs. Raises StackError also where it needs F0 beside them."""
+        if self.vocoder.generator.config.f0:
+            raise StackError(
+                f"stack {self.name}: expected a vocoder that speaks from units alone, got one that also needs F0, "
+                "which is not measured here; call stack.vocoder with f0, or use another stack"
+            )
+        return self.vocoder
+
     def quantize(self, audio: Audio | Sequence[Audio], *, deduplicate: bool = True) -> list[UnitSequence]:
         """Quantize one or many files or waves, in order; runs of one unit become one unit with a duration.
 
@@ -120,8 +130,9 @@ class Stack:
 
     def resynthesize(self, audio: Audio, speaker: str | None = None) -> Wave:
         """Say the same units again, with their durations: (n_samples,) float32 at `vocoder.sample_rate`."""
+        vocoder = self.unit_vocoder
         [units] = self.quantize(audio)
-        return self.vocoder(units, speaker)
+        return vocoder(units, speaker)
 
     def read(self, audio: Audio) -> Wave:
         """Read a file at the quantizer's sample rate; a wave (n_samples,) passes as float32."""

@@ -33,6 +33,7 @@ def train(
     prompt: str = "deep",
     prompt_length: int = 5,
     verbalizer: str = "learnable",
+    read: str = "hidden",
     seed: int | None = None,
     config: TrainConfig | None = None,
     prompt_config: PromptConfig | None = None,
@@ -43,7 +44,8 @@ def train(
 
     task: a Task, or the name of one, whose data lies in `data`. stack: a Stack, or its name or folder.
     out: the run folder to make; an unfinished run of the same settings is continued to the bit.
-    prompt, prompt_length, verbalizer: see PromptConfig, which `prompt_config` gives in full instead.
+    prompt, prompt_length, verbalizer, read: see PromptConfig, which `prompt_config` gives in full instead; with
+    read="logits" SpeechPrompt v2's own code can use the exported prompt.
     seed: replaces the seeds of `config` and `prompt_config`; None keeps them (0 by default).
     config: everything else about training. device: where a stack given by name is put. progress: bars on a terminal.
 
@@ -53,7 +55,9 @@ def train(
     """
     require_free(out)
     config = config or TrainConfig()
-    trained = prompt_config or PromptConfig(kind=prompt, length=prompt_length, verbalizer=verbalizer)
+    trained = prompt_config or PromptConfig(
+        kind=prompt, length=prompt_length, verbalizer=verbalizer, read=read
+    )
     if seed is not None:
         config, trained = replace(config, seed=seed), replace(trained, seed=seed)
     data_root = None if data is None else str(Path(data).resolve())

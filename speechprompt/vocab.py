@@ -10,6 +10,7 @@ import numpy as np
 from units.errors import InputError
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+_OVERWRITE = "#fairseq:overwrite"
 
 
 class UnitVocab:
@@ -72,12 +73,13 @@ class UnitVocab:
     def from_dict_txt(cls, path: str | Path) -> UnitVocab:
         """Read a dictionary file of lines `symbol count`, ids in the order of its lines.
 
-        Raises: InputError for a missing file, a line of another form, or a repeated symbol.
+        A symbol that a line marked `#fairseq:overwrite` repeats has that line's id. Raises: InputError for a missing
+        file, a line of another form, or a symbol repeated without the mark.
         """
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: expected a dictionary file, got no such file; check the path")
-        symbols = []
+        symbols: list[str] = []
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             fields = line.split()
             if not fields:
@@ -86,7 +88,12 @@ class UnitVocab:
                 raise InputError(
                     f"{path}: expected lines `symbol count`, got {line[:40]!r} in line {number}; mend that line"
                 )
-            symbols.append(fields[0])
+            symbol = fields[0]
+            if fields[-1] == _OVERWRITE and symbol in SPECIALS:  # whose ids stay those of the four first
+                symbol += _OVERWRITE
+            elif fields[-1] == _OVERWRITE and symbol in symbols:
+                symbols[symbols.index(symbol)] += _OVERWRITE
+            symbols.append(symbol)
         return cls(symbols)
 
     @property
@@ -139,9 +146,12 @@ class UnitsFirstVocab(UnitVocab):
 class MBartVocab(UnitVocab):
     """Units, then a tag for each language and `<mask>`, which the training appends to its dictionary file.
 
+    What the dictionary file already has is not appended again, as in the reference.
+
     Attributes:
         languages: names without brackets, "en_XX".
         mask: id of `<mask>`.
+        unit_symbols: the symbols of the dictionary file.
 
     Args:
         symbols: the symbols of the dictionary file, in its order.
@@ -149,9 +159,11 @@ class MBartVocab(UnitVocab):
     """
 
     def __init__(self, symbols: Sequence[str], languages: Sequence[str]) -> None:
-        super().__init__([*symbols, *(f"[{language}]" for language in languages), "<mask>"])
+        tags = [f"[{language}]" for language in languages]
+        super().__init__([*symbols, *(s for s in dict.fromkeys([*tags, "<mask>"]) if s not in symbols)])
         self.languages = tuple(languages)
-        self.mask = len(self) - 1
+        self.unit_symbols = tuple(symbols)
+        self.mask = len(SPECIALS) + self.symbols.index("<mask>")
 
     def language_id(self, language: str) -> int:
         """Id of a language's tag. Raises: InputError for a language the model was not trained on."""
@@ -159,9 +171,4 @@ class MBartVocab(UnitVocab):
             raise InputError(
                 f"language: expected one of {', '.join(self.languages) or 'none'}, got {language!r}; choose another"
             )
-        return self.mask - len(self.languages) + self.languages.index(language)
-
-    @property
-    def unit_symbols(self) -> tuple[str, ...]:
-        """The symbols of the dictionary file."""
-        return self.symbols[: -len(self.languages) - 1]
+        return len(SPECIALS) + self.symbols.index(f"[{language}]")

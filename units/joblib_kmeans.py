@@ -6,6 +6,11 @@ followed at once by the array's bytes; since joblib 1.1 after padding, whose len
 
 from __future__ import annotations
 
+import bz2
+import lzma
+import mmap
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +20,17 @@ from units.errors import InputError
 from units.pickle_allowed import NumpyArray, array_of, dtype_of, find_plain, n_bytes_of, plain
 from units.pickle_machine import Allowed, PickleMachine, Record, UnsafePickleError
 
-_COMPRESSED = {
-    b"\x1f\x8b": "gzip",
-    b"BZ": "bz2",
-    b"\xfd7": "xz",
-    b"]\x00": "lzma",
-    b"\x04\x22": "lz4",
-    b"x": "zlib",
+# How a compressed file begins, and what undoes it; lz4 is not in Python's library.
+_INFLATE: dict[bytes, Callable[[], Any] | None] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(31),
+    **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), zlib.decompressobj),
+    b"BZ": bz2.BZ2Decompressor,
+    b"\xfd7": lambda: lzma.LZMADecompressor(memlimit=2 * _MAX_INFLATED_BYTES),
+    b"]\x00": lambda: lzma.LZMADecompressor(memlimit=2 * _MAX_INFLATED_BYTES),
+    b"\x04\x22": None,
 }
+_MAX_INFLATED_BYTES = 1 << 26  # a codebook has some megabytes; a small file must not become gigabytes
+COMPRESSED = tuple(_INFLATE)
 
 
 class _WrappedArray(NumpyArray):
@@ -42,27 +50,47 @@ class _WrappedArray(NumpyArray):
 def read_joblib_kmeans(path: str | Path) -> np.ndarray:
     """Read the centroids (K, D) float32 of a joblib-dumped KMeans or MiniBatchKMeans of scikit-learn 0.20 or newer.
 
-    Raises InputError: no such file; UnsafePickleError: a class that is not allowed (named), a compressed or damaged
-    file, or one without centroids.
+    It may be compressed by zlib, gzip, bz2, xz or lzma. Raises InputError: no such file; UnsafePickleError: a class
+    that is not allowed (named), a damaged file or one that grows too large, or one without centroids.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: expected a k-means model, got no such file; check the path")
     if path.stat().st_size < 2:
-        raise UnsafePickleError(f"{path}: expected a k-means model, got an empty file; download it again")
-    with path.open("rb") as file:
-        head = file.read(2)
-    for magic, name in _COMPRESSED.items():
-        if head.startswith(magic):
-            raise UnsafePickleError(
-                f"{path}: expected an uncompressed joblib file, got one compressed with {name}; load it where you "
-                "trust it and dump it with compress=0"
-            )
+        raise UnsafePickleError(
+            f"{path}: expected a k-means model, got a file of {path.stat().st_size} bytes (empty); download it again"
+        )
     try:
-        return _centroids(memoryview(path.read_bytes()), path)
+        with path.open("rb") as file:  # mapped: nothing says that a file of this name is small
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        data = memoryview(mapped)
+        compressed = bytes(data[:8]).startswith(COMPRESSED)
+        return _centroids(memoryview(_inflated(data)) if compressed else data, path)
     except UnsafePickleError as error:
         text = str(error)
         raise UnsafePickleError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _inflated(data: memoryview) -> bytes:
+    """Undo joblib's compression. Raises UnsafePickleError: damaged, too much, or of a kind that cannot be undone."""
+    make = next(make for magic, make in _INFLATE.items() if bytes(data[:8]).startswith(magic))
+    if make is None:
+        raise UnsafePickleError(
+            "expected a joblib file without lz4, got one compressed by it; load it where you trust it and dump it with "
+            "compress=0"
+        )
+    inflater = make()
+    try:
+        inflated: bytes = inflater.decompress(data, _MAX_INFLATED_BYTES)
+    except (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError) as error:
+        raise UnsafePickleError(
+            f"expected a whole compressed file, got trouble: {error}; download it again"
+        ) from error
+    if not inflater.eof:
+        raise UnsafePickleError(
+            f"expected a whole compressed file of at most {_MAX_INFLATED_BYTES} bytes, got more, or one cut off"
+        )
+    return inflated
 
 
 def _centroids(data: memoryview, path: Path) -> np.ndarray:

@@ -40,6 +40,7 @@ class NumpyArray(Record):
     def build(self, machine: PickleMachine, state: Any) -> None:
         """Rebuild from (version, shape, dtype, is_fortran, bytes); the version is left out where it is 0."""
         shape, dtype, is_fortran, raw = state[-4:]
+        raw = _raw_bytes(machine, raw)
         if not isinstance(dtype, _NumpyDtype) or type(raw) is not bytes:
             raise UnsafePickleError("expected an array of numbers with its bytes, got another state")
         self.attributes["array"] = array_of(raw, dtype.dtype, shape, "F" if is_fortran else "C")
@@ -72,6 +73,14 @@ def array_of(raw: bytes | memoryview, dtype: np.dtype[Any], shape: Any, order: A
     return flat.reshape(shape) if order == "C" else flat.reshape(shape[::-1]).T
 
 
+def _raw_bytes(machine: PickleMachine, raw: Any) -> Any:
+    """Bytes that Python 2 wrote came as text, one character for each."""
+    if type(raw) is not str:
+        return raw
+    machine.spend(0, len(raw))
+    return raw.encode("latin-1")
+
+
 def _record(kind: type[Record], name: str) -> Call:
     return lambda machine, arguments: kind(name)
 
@@ -85,7 +94,7 @@ def _dtype(machine: PickleMachine, arguments: tuple[Any, ...]) -> _NumpyDtype:
 
 def _scalar(machine: PickleMachine, arguments: tuple[Any, ...]) -> Any:
     dtype, raw = arguments
-    return array_of(raw, dtype_of(dtype), (), "C").item()
+    return array_of(_raw_bytes(machine, raw), dtype_of(dtype), (), "C").item()
 
 
 def _array_of_buffer(machine: PickleMachine, arguments: tuple[Any, ...]) -> NumpyArray:
@@ -97,7 +106,7 @@ def _encode(machine: PickleMachine, arguments: tuple[Any, ...]) -> bytes:
     text, encoding = arguments
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
         raise UnsafePickleError("expected latin-1 text that holds bytes, got another encoding")
-    machine.spend(len(text))
+    machine.spend(0, len(text))
     return text.encode("latin-1")
 
 
@@ -121,8 +130,20 @@ def items_of(machine: PickleMachine, arguments: tuple[Any, ...]) -> list[Any]:
     return list(items)
 
 
+def _choice(machine: PickleMachine, arguments: tuple[Any, ...]) -> str:
+    if len(arguments) != 1 or type(arguments[0]) is not str:
+        raise UnsafePickleError("expected a setting's choice as text, got another value")
+    return arguments[0]
+
+
 def _path(machine: PickleMachine, arguments: tuple[Any, ...]) -> str:
-    return "/".join(part for part in arguments[:64] if type(part) is str)
+    return joined(machine, "/", [part for part in arguments[:64] if type(part) is str])
+
+
+def joined(machine: PickleMachine, separator: str, parts: list[str]) -> str:
+    """Put text together that the pickle may hold once and name many times."""
+    machine.spend(len(parts), sum(map(len, parts)))
+    return separator.join(parts)
 
 
 def _subscript(machine: PickleMachine, arguments: tuple[Any, ...]) -> Allowed:
@@ -179,6 +200,10 @@ for _numpy in ("numpy.core", "numpy._core"):
     }
 
 
+# Where fairseq keeps the enumerations of its settings, each member of which is a text.
+_CHOICES = ("fairseq.dataclass.constants", "fairseq.dataclass.utils")
+
+
 def find_plain(module: str, name: str) -> Allowed | None:
     """Look a name up in the allow-list of configurations and NumPy values."""
     found = PLAIN_NAMES.get(f"{module}.{name}")
@@ -186,6 +211,8 @@ def find_plain(module: str, name: str) -> Allowed | None:
     is_config = module.startswith("fairseq.") and name.endswith("Config") and name.isidentifier()
     if found is None and is_config:
         return Allowed(f"{module}.{name}", _record(Record, f"{module}.{name}"))
+    if found is None and module in _CHOICES and name.isidentifier():
+        return Allowed(f"{module}.{name}", _choice)
     return found
 
 

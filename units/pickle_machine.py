@@ -2,8 +2,8 @@
 
 Python's own unpickler imports what a pickle names and calls it. This one knows the opcodes that build numbers,
 strings, bytes, tuples, lists and dicts; whatever else a pickle asks for is looked up in a table of `Allowed` entries
-and refused, by name, where it is not there. Steps, sizes and copies are bounded, so that a small file cannot take
-long or much memory.
+and refused, by name, where it is not there. Steps, calls, sizes and copies are bounded, so that no file can take long,
+or much more memory than it has bytes.
 
 Source: the opcodes are those documented in Python's `pickletools`, but for sets, extensions and buffers out of band.
 """
@@ -17,11 +17,13 @@ from typing import Any
 
 from units.errors import InputError
 
-MAX_STEPS = (
-    500_000  # opcodes in one pickle; a published checkpoint has below 100,000, and this takes half a second
-)
+# Opcodes in the pickles of one file, and separately items copied, where every call counts for ten. A published
+# checkpoint has below 100,000 of either; using both up takes less than half a second.
+MAX_STEPS, MAX_ITEMS, _CALL = 300_000, 300_000, 10
+_MAX_COPIED_BYTES = 1 << 27
 _MAX_INTEGER_BYTES, _MAX_LINE_BYTES = 1024, 1024
 _MARK = object()
+_STOP = ord(".")
 _KEY_TYPES = (str, int, float, bool, bytes, type(None))
 
 
@@ -79,23 +81,25 @@ class PickleMachine:
         self._find, self._load = find, load
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._budget = MAX_STEPS + 2 * min(len(data), 1 << 28)
+        self._steps = iter(range(MAX_STEPS))  # of all pickles together
+        self._items_left, self._bytes_left = MAX_ITEMS, min(2 * len(data) + 1024, _MAX_COPIED_BYTES)
 
     def run(self) -> Any:
         """Run one pickle to its end and give what it builds. Raises UnsafePickleError."""
         self._stack, self._memo = [], {}
+        data, actions = self.data, _ACTIONS
         try:
-            for _ in range(MAX_STEPS):
-                opcode = self.data[self.position]
+            for _ in self._steps:
+                opcode = data[self.position]
                 self.position += 1
-                if opcode == ord("."):
+                if opcode in actions:
+                    actions[opcode](self)
+                elif opcode == _STOP:
                     return self._pop()
-                action = _ACTIONS.get(opcode)
-                if action is None:
+                else:
                     raise UnsafePickleError(
                         f"expected only opcodes that build plain values, got {opcode:#04x}"
                     )
-                action(self)
         except UnsafePickleError as error:
             raise UnsafePickleError(f"{self.what}: {error}") from None
         except (IndexError, KeyError, ValueError, TypeError, OverflowError, struct.error) as error:
@@ -105,11 +109,14 @@ class PickleMachine:
             ) from error
         raise UnsafePickleError(f"{self.what}: expected at most {MAX_STEPS} steps in a pickle, got more")
 
-    def spend(self, n_items: int) -> None:
-        """Count items or bytes copied from values that exist already, which a pickle may ask for again and again."""
-        self._budget -= n_items
-        if self._budget < 0:
-            raise UnsafePickleError("expected a pickle that copies little, got one that copies without end")
+    def spend(self, n_items: int, n_bytes: int = 0) -> None:
+        """Count items and bytes copied from values that exist already, which a pickle may ask for again and again."""
+        self._items_left -= n_items
+        self._bytes_left -= n_bytes
+        if self._items_left < 0 or self._bytes_left < 0:
+            raise UnsafePickleError(
+                "expected a pickle that calls and copies little, got one that does it without end"
+            )
 
     def take(self, n_bytes: int) -> memoryview:
         """Read bytes at the position."""
@@ -124,12 +131,14 @@ class PickleMachine:
         if not isinstance(function, Allowed) or function.call is None or type(arguments) is not tuple:
             name = function.name if isinstance(function, Allowed) else f"a {type(function).__name__}"
             raise UnsafePickleError(f"expected calls of harmless constructors only, got a call of {name}")
+        self.spend(_CALL)
         return function.call(self, arguments)
 
     def _number(self, layout: str) -> Any:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def _line(self) -> str:
+        self.spend(_CALL)
         window = bytes(self.data[self.position : self.position + _MAX_LINE_BYTES])
         line = window[: window.index(b"\n")]
         self.position += len(line) + 1
@@ -209,6 +218,7 @@ class PickleMachine:
     def _name(self, module: Any, name: Any) -> None:
         if type(module) is not str or type(name) is not str:
             raise TypeError("name")
+        self.spend(_CALL)
         allowed = self._find(module, name)
         if allowed is None:
             raise UnsafePickleError(
@@ -244,6 +254,7 @@ class PickleMachine:
         self._push(self.call(function, arguments))
 
     def _build(self) -> None:
+        self.spend(_CALL)
         state, target = self._pop(), self._stack[-1]
         if type(target) is dict and isinstance(state, dict):
             return  # attributes of an OrderedDict, such as the `_metadata` of a state dict
@@ -256,6 +267,7 @@ class PickleMachine:
     def _persistent(self, reference: Any) -> None:
         if self._load is None:
             raise UnsafePickleError("expected no reference to data outside the pickle, got one")
+        self.spend(_CALL)
         self._push(self._load(reference))
 
     def _memorise(self, place: int) -> None:
@@ -274,13 +286,13 @@ _ACTIONS: Mapping[int, Callable[[PickleMachine], None]] = {
     for code, action in {
         "\x80": lambda m: m._number("<B"),
         "\x95": lambda m: m._number("<Q"),  # frames say how much to read at once; all is in memory here
-        "(": lambda m: m._push(_MARK),
+        "(": lambda m: m._stack.append(_MARK),
         "0": lambda m: m._stack.pop(),
         "1": lambda m: m._pop_to_mark(),
-        "2": lambda m: m._push(m._stack[-1]),
-        "N": lambda m: m._push(None),
-        "\x88": lambda m: m._push(True),
-        "\x89": lambda m: m._push(False),
+        "2": lambda m: m._stack.append(m._stack[-1]),
+        "N": lambda m: m._stack.append(None),
+        "\x88": lambda m: m._stack.append(True),
+        "\x89": lambda m: m._stack.append(False),
         "I": lambda m: m._integer_line(),
         "L": lambda m: m._integer_line(),
         "F": lambda m: m._push(float(m._line())),
@@ -301,16 +313,16 @@ _ACTIONS: Mapping[int, Callable[[PickleMachine], None]] = {
         "C": lambda m: m._bytes("<B"),
         "\x8e": lambda m: m._bytes("<Q"),
         "\x96": lambda m: m._bytes("<Q"),
-        ")": lambda m: m._push(()),
+        ")": lambda m: m._stack.append(()),
         "\x85": lambda m: m._tuple(1),
         "\x86": lambda m: m._tuple(2),
         "\x87": lambda m: m._tuple(3),
         "t": lambda m: m._push(tuple(m._pop_to_mark())),
-        "]": lambda m: m._push([]),
+        "]": lambda m: m._stack.append([]),
         "l": lambda m: m._push(m._pop_to_mark()),
-        "a": lambda m: m._append(),
-        "e": lambda m: m._appends(),
-        "}": lambda m: m._push({}),
+        "a": PickleMachine._append,
+        "e": PickleMachine._appends,
+        "}": lambda m: m._stack.append({}),
         "d": lambda m: m._dict(),
         "s": lambda m: m._set_items([m._pop(), m._pop()][::-1]),
         "u": lambda m: m._set_items(m._pop_to_mark()),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from units.errors import InputError
 from units.joblib_kmeans import read_joblib_kmeans
-from units.pickle_allowed import find_plain, items_of, plain
+from units.pickle_allowed import find_plain, items_of, joined, plain
 from units.pickle_machine import Allowed, PickleMachine, UnsafePickleError
 from units.torch_storage import STORAGE_DTYPES, StorageFile, StorageRef, TensorRef, zip_places
 
@@ -99,7 +99,12 @@ def _read_legacy(path: Path, file: BinaryIO, n_file_bytes: int) -> Any:
 
     head = _read(file, 0, min(n_file_bytes, _MAX_PICKLE_BYTES))
     machine = PickleMachine(memoryview(head), str(path), _find, load)
-    if machine.run() != _LEGACY_MAGIC or machine.run() != _LEGACY_PROTOCOL:
+    try:
+        is_torch = machine.run() == _LEGACY_MAGIC and machine.run() == _LEGACY_PROTOCOL
+    except UnsafePickleError as error:  # text, audio, safetensors: whatever has another beginning
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UnsafePickleError(f"expected a file written by torch.save, got another ({reason})") from None
+    if not is_torch:
         raise UnsafePickleError("expected a file written by torch.save, got a pickle of something else")
     machine.run()  # about the machine that wrote it
     value = machine.run()
@@ -173,7 +178,7 @@ def _size(machine: PickleMachine, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _device(machine: PickleMachine, arguments: tuple[Any, ...]) -> str:
-    return ":".join(str(part) for part in arguments[:2] if type(part) in (str, int))
+    return joined(machine, ":", [str(part) for part in arguments[:2] if type(part) in (str, int)])
 
 
 _TORCH_NAMES = {

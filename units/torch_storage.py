@@ -36,7 +36,10 @@ STORAGE_DTYPES: Mapping[str, torch.dtype] = {
 }
 _MAPPED_FROM_BYTES = 1 << 20  # smaller storages are read: a mapping each would be many
 _MAPPINGS: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
-_MAX_DIRECTORY_BYTES, _MAX_DIMENSIONS = 1 << 24, 16
+_MAX_DIRECTORY_BYTES, _MAX_DIMENSIONS = (
+    1 << 21,
+    16,
+)  # of 10,000 storages: as many as a checkpoint may have tensors
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,8 @@ def zip_places(path: Path) -> dict[str, tuple[int, int]]:
         for r in records:
             if not r.filename.startswith(prefix):
                 continue
+            if r.header_offset < 0:  # where the directory says that it lies later than it does
+                raise UnsafePickleError("expected records before their table, got a damaged zip file")
             file.seek(r.header_offset)
             header = file.read(30)
             if len(header) < 30 or header[:4] != b"PK\x03\x04":
@@ -187,10 +192,12 @@ def _check_directory(file: Any, n_file_bytes: int) -> None:
             "expected the end of a zip file, got a file that is cut off; download it again"
         )
     (n_bytes,) = struct.unpack("<I", tail[end + 12 : end + 16])
-    wide = tail.rfind(b"PK\x06\x06", 0, end)
-    if wide >= 0 and len(tail) >= wide + 56:
-        n_bytes = max(
-            struct.unpack("<Q", tail[wide + 40 : wide + 48])[0], n_bytes if n_bytes != 0xFFFFFFFF else 0
-        )
+    if (
+        tail[max(0, end - 20) : end][:4] == b"PK\x06\x07"
+    ):  # then zipfile looks for a wider record right before this one
+        wide = tail[max(0, end - 76) : end - 20]
+        if wide[:4] != b"PK\x06\x06":
+            raise UnsafePickleError("expected the end of a large zip file, got a damaged one")
+        n_bytes = max(struct.unpack("<Q", wide[40:48])[0], n_bytes if n_bytes != 0xFFFFFFFF else 0)
     if n_bytes > _MAX_DIRECTORY_BYTES:
         raise UnsafePickleError(f"expected a small table of records, got one of {n_bytes} bytes")

@@ -178,7 +178,7 @@ class UnitVocoder:
             wanted = "F0, one value per frame," if config.f0 else "no F0"
             raise InputError(
                 f"vocoder: expected {wanted} as its generator was trained, got {'none' if f0 is None else 'some'}; "
-                "use the vocoder that fits"
+                f"{'pass f0, measured on the recording' if config.f0 else 'leave f0 out'}, or use another vocoder"
             )
         if f0 is None or not len(frames):
             return frames, None if f0 is None else torch.zeros(0, device=self.device)

@@ -28,6 +28,12 @@ class DurationPredictorConfig:
     var_pred_dropout: float = 0.5
 
 
+_REFUSED = {
+    "code_quantizer": "units that a VQ-VAE inside makes",
+    "embedder_params": "speakers as vectors of another network",
+}
+
+
 @dataclass(frozen=True)
 class HiFiGANConfig:
     """Everything that fixes the generator's structure. Defaults are those of the published 16 kHz models.
@@ -48,6 +54,7 @@ class HiFiGANConfig:
         dur_predictor_params: sizes of the duration predictor, or None for a model without one.
         f0: whether there is an F0 input.
         f0_quant_num_bin: bins of the F0 table; 0 for a continuous F0 input.
+        resblock: kind of the residual blocks, "1" or "2", see `vocoder.hifigan.RESIDUAL_BLOCKS`.
         f0_quantizer: sizes of the VQ-VAE that turns F0 curves into codes, or None where F0 is read otherwise.
     """
 
@@ -67,6 +74,7 @@ class HiFiGANConfig:
     f0: bool = False
     f0_quant_num_bin: int = 0
     f0_quantizer: F0QuantizerConfig | None = None
+    resblock: str = "1"
 
     def __post_init__(self) -> None:
         """Check the sizes against each other.
@@ -81,6 +89,10 @@ class HiFiGANConfig:
             raise InputError(
                 "vocoder config: expected one upsample kernel per rate, larger by an even number, "
                 f"got rates {list(rates)}, kernels {list(kernels)}; correct upsample_kernel_sizes"
+            )
+        if self.resblock not in ("1", "2"):
+            raise InputError(
+                f"vocoder config: expected resblock '1' or '2', got {self.resblock!r}; correct it"
             )
         if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
             raise InputError(
@@ -159,10 +171,11 @@ class HiFiGANConfig:
         Raises:
             InputError: the sizes describe no generator, or one whose units it would make itself (code_quantizer).
         """
-        if values.get("code_quantizer") is not None:
-            raise InputError(
-                "vocoder config: expected units as input, got code_quantizer (VQ-VAE units); use another"
-            )
+        for name, meaning in _REFUSED.items():
+            if values.get(name) is not None:
+                raise InputError(
+                    f"vocoder config: expected no {name} ({meaning}), got one; use another vocoder"
+                )
         known = {
             field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None
         }
@@ -174,8 +187,13 @@ class HiFiGANConfig:
                 tuple(sizes) for sizes in known["resblock_dilation_sizes"]
             )
         if "dur_predictor_params" in known:
-            known["dur_predictor_params"] = DurationPredictorConfig(**known["dur_predictor_params"])
+            sizes = known["dur_predictor_params"]
+            names = {field.name for field in fields(DurationPredictorConfig)}
+            known["dur_predictor_params"] = DurationPredictorConfig(
+                **{n: sizes[n] for n in names & sizes.keys()}
+            )
         if "f0_quantizer" in known:
             known["f0_quantizer"] = F0QuantizerConfig.from_dict(known["f0_quantizer"])
+        known["resblock"] = str(known.get("resblock", "1"))
         known["multispkr"] = bool(values.get("multispkr"))  # published files say "_" or null
         return cls(**known)

@@ -53,6 +53,26 @@ class ResidualBlock(nn.Module):
         return x_BCT
 
 
+class PlainResidualBlock(nn.Module):
+    """Dilated convolutions around a residual stream (HiFi-GAN's "ResBlock2"). Args: as `ResidualBlock`."""
+
+    def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        half = (kernel_size - 1) // 2
+        self.convs = nn.ModuleList(
+            Conv1d(channels, channels, kernel_size, dilation=d, padding=d * half) for d in dilations
+        )
+
+    def forward(self, x_BCT: Tensor) -> Tensor:
+        """Refine the stream. Takes and returns (B, C, T)."""
+        for convolution in self.convs:
+            x_BCT = x_BCT + convolution(F.leaky_relu(x_BCT, SLOPE))
+        return x_BCT
+
+
+RESIDUAL_BLOCKS: dict[str, type[nn.Module]] = {"1": ResidualBlock, "2": PlainResidualBlock}
+
+
 class UnitHiFiGAN(nn.Module):
     """Generator with unit table, optional speaker table, optional F0 input and optional duration predictor.
 
@@ -87,7 +107,7 @@ class UnitHiFiGAN(nn.Module):
             for size, dilations in zip(
                 config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
             ):
-                self.resblocks.append(ResidualBlock(channels, size, dilations))
+                self.resblocks.append(RESIDUAL_BLOCKS[config.resblock](channels, size, dilations))
         self.conv_post = Conv1d(channels, 1, 7, padding=3)
         self._initialise()
 
@@ -157,7 +177,7 @@ class UnitHiFiGAN(nn.Module):
             overlap = module.stride[0] if isinstance(module, nn.ConvTranspose1d) else 1
             fan_in = module.in_channels * module.kernel_size[0] / overlap
             gain = 1.0 if name == "conv_pre" else math.sqrt(2 / (1 + SLOPE**2))
-            if ".convs2." in name:
+            if ".convs2." in name or ".convs." in name:
                 gain *= RESIDUAL_GAIN
             elif name == "conv_post":
                 gain *= OUTPUT_GAIN

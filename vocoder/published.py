@@ -16,6 +16,16 @@ from units.errors import InputError
 from vocoder.config import HiFiGANConfig
 from vocoder.hifigan import UnitHiFiGAN, folded_state_dict
 
+# What the tensors' shapes do not tell, or not alone: no default would do.
+_STRUCTURE = (
+    "num_embeddings",
+    "embedding_dim",
+    "upsample_rates",
+    "upsample_kernel_sizes",
+    "upsample_initial_channel",
+    "resblock_kernel_sizes",
+    "resblock_dilation_sizes",
+)
 _LEFT_OUT = {
     "quantizer.decoder.": "turns F0 codes back into F0, which only the quantizer's own training needs",
     "quantizer.vq.level_blocks.0.k_": "running statistics of the codebook, which only its training needs",
@@ -42,7 +52,19 @@ def read_generator(
     folded = folded_state_dict(
         {name: tensor.float() for name, tensor in state.items() if name not in reason_of}
     )
-    sizes = HiFiGANConfig.from_dict(_with_table_sizes(config, folded))
+    missing = [name for name in _STRUCTURE if config.get(name) is None]
+    if missing:
+        raise InputError(
+            f"vocoder config: expected {', '.join(_STRUCTURE)}, got none of {', '.join(missing)}; use the config.json "
+            "that belongs to the checkpoint"
+        )
+    try:
+        sizes = HiFiGANConfig.from_dict(_as_the_tensors_say(config, folded))
+    except (TypeError, AttributeError) as error:
+        raise InputError(
+            f"vocoder config: expected sizes as numbers and lists of them, got trouble: {error}; use the config.json "
+            "that belongs to the checkpoint"
+        ) from error
     with torch.device("meta"):
         generator = UnitHiFiGAN(sizes)
     expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
@@ -57,9 +79,13 @@ def read_generator(
     return generator.eval().requires_grad_(False), reason_of
 
 
-def _with_table_sizes(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Take the speaker table's rows from the table itself where config.json does not say them."""
+def _as_the_tensors_say(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Take from the tensors what config.json may lack or misname: the speaker table's rows, the kind of residual block.
+
+    speech-resynthesis heeds `resblock`; fairseq builds the first kind whatever it says.
+    """
     described = dict(config)
     if described.get("multispkr") and described.get("num_speakers") is None and "spkr.weight" in state:
         described["num_speakers"] = len(state["spkr.weight"])
+    described["resblock"] = "2" if "resblocks.0.convs.0.weight" in state else "1"
     return described

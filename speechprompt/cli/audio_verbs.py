@@ -96,10 +96,11 @@ def resynthesize(
     from units.audio import write_audio
 
     parts = load_stack(stack)
+    vocoder = parts.unit_vocoder
     [units] = parts.quantize(audio)
-    wave = parts.vocoder(units, speaker)
-    write_audio(out, wave, parts.vocoder.sample_rate)
-    seconds = len(wave) / parts.vocoder.sample_rate
+    wave = vocoder(units, speaker)
+    write_audio(out, wave, vocoder.sample_rate)
+    seconds = len(wave) / vocoder.sample_rate
     emit(
         {"out": str(out), "seconds": seconds, "units": units.units.tolist()},
         f"{out}: {seconds:.2f} s from {len(units)} units",

@@ -12,6 +12,7 @@ from speechprompt.cli.options import Json
 
 if TYPE_CHECKING:
     from speechprompt.convert.base import Converted
+    from units.store import UnitStore
 
 
 def convert(
@@ -21,6 +22,9 @@ def convert(
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder to make; a file for a run folder.")],
     dictionary: Annotated[
         Path | None, typer.Option(metavar="TXT", help="dict.txt of a language model, if not beside it.")
+    ] = None,
+    languages: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Of a unit mBART, in training order, if it names none.")
     ] = None,
     data_config: Annotated[
         Path | None, typer.Option(metavar="JSON", help="pGSLM's data_config.json, if not beside it.")
@@ -55,9 +59,12 @@ def convert(
     Example: speechprompt convert hubert100_lm/checkpoint_best.pt --to gslm-hubert100
     """
     from speechprompt.convert.detect import ConvertOptions, convert_file
+    from units.store import UnitStore
 
+    store = None if units is None else UnitStore(units)  # before the work: it may not be there
     options = ConvertOptions(
         dictionary=dictionary,
+        languages=None if languages is None else tuple(languages.split(",")),
         data_config=data_config,
         config=config,
         verbalizer=verbalizer,
@@ -68,7 +75,7 @@ def convert(
         frame_rate=frame_rate,
     )
     converted = convert_file(checkpoint, to, options)
-    measured = None if units is None else _perplexities(to, units)
+    measured = None if store is None else _perplexities(converted, store)
     result = converted.to_dict() | ({} if measured is None else {"perplexity": measured})
     emit(result, _report(converted, measured), as_json=as_json)
 
@@ -96,17 +103,22 @@ def _report(converted: Converted, measured: dict[str, Any] | None) -> str:
     return "\n".join(lines)
 
 
-def _perplexities(folder: Path, units: Path) -> dict[str, Any]:
+def _perplexities(converted: Converted, store: UnitStore) -> dict[str, Any]:
     """The converted language model's perplexity on a unit store, and that of the store's own unit frequencies."""
     from speechprompt.lm import load_lm
+    from speechprompt.lm.base import UnitLM
     from speechprompt.perplexity import perplexity, unigram_perplexity
-    from units.errors import UnitSpecMismatch
-    from units.store import UnitStore
+    from units.errors import InputError, UnitSpecMismatch
 
-    lm, store = load_lm(folder), UnitStore(units)
+    lm = None if converted.dictionary_size is None else load_lm(converted.to)
+    if not isinstance(lm, UnitLM):
+        raise InputError(
+            f"--units: expected a language model without an encoder to measure, got {converted.kind}, which was "
+            f"converted to {converted.to}; leave --units out"
+        )
     if store.spec.n_units != lm.vocab.n_units:
         raise UnitSpecMismatch(
-            f"{units}: expected units of a codebook of {lm.vocab.n_units}, as the language model has, got "
+            f"{store.folder}: expected units of a codebook of {lm.vocab.n_units}, as the language model has, got "
             f"{store.spec.n_units}; quantize with the model's own codebook"
         )
     sequences = [row.units for row in store.rows()]

@@ -27,6 +27,13 @@ class VerbalizerKind(str, Enum):
     FREQUENCY = "frequency"
 
 
+class VerbalizerRead(str, Enum):
+    """What a learnable verbalizer reads: the language model's last state, or its logits as SpeechPrompt v2 does."""
+
+    HIDDEN = "hidden"
+    LOGITS = "logits"
+
+
 def train(
     task: Annotated[
         str,
@@ -42,6 +49,12 @@ def train(
     verbalizer: Annotated[
         VerbalizerKind, typer.Option(help="How labels are read.")
     ] = VerbalizerKind.LEARNABLE,
+    read: Annotated[
+        VerbalizerRead,
+        typer.Option(
+            help="What a learnable verbalizer reads: logits, as SpeechPrompt v2, or what they come from."
+        ),
+    ] = VerbalizerRead.HIDDEN,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate.  [default: 0.02]", show_default=False)
     ] = None,
@@ -89,6 +102,7 @@ def train(
         prompt=prompt.value,
         prompt_length=prompt_length,
         verbalizer=verbalizer.value,
+        read=read.value,
         seed=seed,
         config=config,
         device=device,

@@ -14,6 +14,7 @@ from speechprompt.fairseq import CheckpointError, UsedTensors
 from units.atomic import atomic_path
 from units.encoders.cpc import FAMILY
 from units.encoders.cpc_network import CPCConfig, CPCNetwork
+from units.errors import InputError
 from units.safe_pickle import read_torch_file
 
 
@@ -53,7 +54,7 @@ def _config(data: dict[str, Any], path: Path) -> CPCConfig:
     """Read the original's options. Raises: InputError for kinds of network that are not supported."""
     kinds = {"encoder_type": "cpc", "cpc_mode": None}
     for name, expected in kinds.items():
-        if data.get(name, expected) not in (expected, "none"):
+        if (data.get(name) or expected) not in (expected, "none"):
             raise CheckpointError(
                 f"{path}: expected {name} {expected!r}, got {data[name]!r}; other kinds are not supported"
             )
@@ -65,6 +66,8 @@ def _config(data: dict[str, Any], path: Path) -> CPCConfig:
             context=str(data.get("arMode", "LSTM")),
             norm=str(data.get("normMode", "layerNorm")),
         )
+    except InputError as error:
+        raise CheckpointError(f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: expected a CPC configuration, got {error!r}; is it another kind?"

@@ -15,6 +15,7 @@ from speechprompt.convert.base import Converted
 from speechprompt.fairseq import CheckpointError, as_fairseq
 from units.atomic import atomic_path
 from units.errors import InputError
+from units.joblib_kmeans import COMPRESSED
 from units.kmeans import load_codebook
 from units.safe_pickle import read_torch_file
 from units.types import UnitSpec
@@ -27,13 +28,15 @@ _PICKLE, _LEGACY_TORCH = b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
 class ConvertOptions:
     """What a file itself does not say; each conversion takes what it needs.
 
-    dictionary: dict.txt of a language model, None for the one beside it. data_config: pGSLM's data_config.json,
+    dictionary: dict.txt of a language model, None for the one beside it. languages: of a unit mBART, in the order of
+    training, None for those it names. data_config: pGSLM's data_config.json,
     config: a vocoder's config.json, None for those beside. verbalizer: a prompt's table of labels.
     stack: name or folder, of what a prompt belongs to. codebook: our codebook file, whose UnitSpec the result carries.
     encoder, layer, frame_rate: of the features a k-means model was fitted on.
     """
 
     dictionary: Path | None = None
+    languages: tuple[str, ...] | None = None
     data_config: Path | None = None
     config: Path | None = None
     verbalizer: Path | None = None
@@ -71,7 +74,11 @@ def convert_file(path: str | Path, to: str | Path, options: ConvertOptions | Non
         raise InputError(f"{path}: expected a checkpoint or a run folder, got neither; check the path")
     with path.open("rb") as file:
         head = file.read(len(_LEGACY_TORCH))
-    if head.startswith(_PICKLE) and head != _LEGACY_TORCH:
+    if head[8:10] == b'{"':
+        raise InputError(
+            f"{path}: expected a published checkpoint, got safetensors, which need no conversion"
+        )
+    if head.startswith((_PICKLE, *COMPRESSED)) and head != _LEGACY_TORCH:
         return _convert_kmeans(path, to, options)
     content = read_torch_file(path)
     for kind in KINDS:
@@ -100,6 +107,11 @@ def _is_prompt(content: Mapping[str, Any], options: ConvertOptions) -> bool:
     names = _tensors(content)
     has_prompt = any(name.startswith(("decoder.prefix_embed", "decoder.sep_embed")) for name in names)
     return has_prompt and (options.stack is not None or "decoder.embed_tokens.weight" not in names)
+
+
+def _is_gslm(content: Mapping[str, Any], options: ConvertOptions) -> bool:
+    """Any decoder of tokens, so that one with embeddings of another kind is refused by that kind's name."""
+    return any(name.startswith("decoder.embed_tokens.") for name in _tensors(content))
 
 
 def _convert_gslm(path: Path, content: Any, to: Path, options: ConvertOptions) -> Converted:
@@ -150,7 +162,9 @@ def _convert_pgslm(path: Path, content: Any, to: Path, options: ConvertOptions) 
 
 def _convert_unit_mbart(path: Path, content: Any, to: Path, options: ConvertOptions) -> Converted:
     dictionary = options.dictionary or path.parent / "dict.txt"
-    result: Converted = _family("unit_mbart").convert(as_fairseq(content, path), to, dictionary=dictionary)
+    result: Converted = _family("unit_mbart").convert(
+        as_fairseq(content, path), to, dictionary=dictionary, languages=options.languages
+    )
     return result
 
 
@@ -186,7 +200,7 @@ KINDS = (
         ),
         _convert_pgslm,
     ),
-    Kind("gslm", lambda content, _: "decoder.embed_tokens.weight" in _tensors(content), _convert_gslm),
+    Kind("gslm", _is_gslm, _convert_gslm),
 )
 
 
@@ -217,6 +231,8 @@ def _export(run: Path, to: Path) -> Converted:
         dimensions={
             "prompt": prompt["kind"],
             "length": prompt["length"],
+            "verbalizer": prompt["verbalizer"],
+            "read": prompt["read"],
             "n_labels": len(opened.record.labels),
         },
         n_parameters=sum(tensor.numel() for tensor in written.values()),

@@ -5,6 +5,7 @@ Source: fairseq's `TransformerConfig` and `transformer_lm`; the names are those 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,6 @@ from speechprompt.lm.transformer import TransformerConfig
 
 # Options that change what a model computes, and the only value that ours compute. Absent options have it.
 DECODER_OPTIONS: dict[str, Any] = {
-    "decoder_normalize_before": True,
-    "no_decoder_final_norm": False,
-    "no_token_positional_embeddings": False,
     "adaptive_input": False,
     "adaptive_softmax_cutoff": None,
     "character_embeddings": False,
@@ -29,7 +27,43 @@ DECODER_OPTIONS: dict[str, Any] = {
     "scale_heads": False,
     "scale_resids": False,
 }
-ENCODER_OPTIONS: dict[str, Any] = {"encoder_normalize_before": True}
+LM_OPTIONS: dict[str, Any] = {**DECODER_OPTIONS, "layernorm_embedding": False}
+_LONGEST = {"encoder": "max_source_positions", "decoder": "max_target_positions"}
+# Numbers that stood for norms in fairseq's first year.
+_NORMS = {
+    "encoder": ("self_attn_layer_norm", "final_layer_norm"),
+    "decoder": ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm"),
+}
+
+
+def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a transformer under the names that fairseq gives them since version 0.9.
+
+    Before, one tensor held the projections to queries, keys and values, norms had numbers, and an output projection
+    of its own was called `embed_out`. Source: fairseq's `upgrade_state_dict_named`.
+    """
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        root, _, part = name.rpartition(".in_proj_")
+        norm = re.fullmatch(r"((encoder|decoder)\.layers\.\d+)\.layer_norms\.([012])\.(weight|bias)", name)
+        if root and part in ("weight", "bias") and len(tensor) % 3 == 0:
+            sides = zip("qkv", tensor.chunk(3), strict=True)
+            renamed |= {f"{root}.{side}_proj.{part}": third for side, third in sides}
+        elif norm is not None and int(norm[3]) < len(_NORMS[norm[2]]):
+            renamed[f"{norm[1]}.{_NORMS[norm[2]][int(norm[3])]}.{norm[4]}"] = tensor
+        else:
+            renamed["decoder.output_projection.weight" if name == "decoder.embed_out" else name] = tensor
+    return renamed
+
+
+def refuse_projections(used: UsedTensors, what: object) -> None:
+    """Refuse a model whose embeddings have another width than its layers. Raises: CheckpointError naming the option."""
+    for side in ("encoder", "decoder"):
+        if f"{side}.project_in_dim.weight" in used:
+            raise CheckpointError(
+                f"{what}: expected {side}_input_dim equal to {side}_embed_dim, got others (project_in_dim); models "
+                "with it are not supported"
+            )
 
 
 def require_options(config: Mapping[str, Any], expected: Mapping[str, Any], what: object) -> None:
@@ -63,6 +97,30 @@ def transformer_config(
         ) from error
 
 
+def norms(used: UsedTensors, config: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Where an "encoder" or "decoder" has its norms: `normalize_before` and `final_norm` of a TransformerConfig.
+
+    A file with a norm after its last layer is of a pre-norm model, whatever the configuration says, which some
+    versions of fairseq overrule. Raises: CheckpointError where that norm is missing.
+    """
+    last = f"{side}.layer_norm.weight"
+    if last in used:
+        return {"normalize_before": True, "final_norm": True}
+    before = bool(config.get(f"{side}_normalize_before", True))
+    if before and not config.get(f"no_{side}_final_norm", False):
+        used.take(last)  # raises: it is missing
+    return {"normalize_before": before, "final_norm": False}
+
+
+def positions(used: UsedTensors, config: Mapping[str, Any], side: str, pad: int) -> tuple[str, int]:
+    """Kind of positions and most tokens of a row of an "encoder" or "decoder". Raises: CheckpointError."""
+    table = f"{side}.embed_positions.weight"
+    if table in used or config.get(f"{side}_learned_pos", False):
+        return "learned", used.shape(table)[0] - pad - 1  # the first token stands after padding's id
+    longest = config.get(_LONGEST[side]) or config.get("tokens_per_sample") or 1024
+    return ("none" if config.get("no_token_positional_embeddings", False) else "sinusoidal"), int(longest)
+
+
 def take_all(
     used: UsedTensors, shapes: Mapping[str, tuple[int, ...]], names: Mapping[str, str]
 ) -> dict[str, Tensor]:
@@ -82,6 +140,7 @@ def ignore_marks(used: UsedTensors, side: str) -> None:
     used.ignored(
         f"{side}.embed_positions._float_tensor", "a placeholder without content (fairseq until 2023-06)"
     )
+    used.ignored(f"{side}.embed_positions.weights", "sinusoidal positions, which are computed anew")
 
 
 def ignore_copy(used: UsedTensors, name: str, original: str) -> None:

@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from speechprompt.convert.base import Converted
+from speechprompt.convert.fairseq_transformer import (
+    LM_OPTIONS,
+    ignore_marks,
+    modern_names,
+    norms,
+    positions,
+    refuse_projections,
+    require_options,
+)
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import ACTIVATIONS, TransformerConfig
@@ -28,7 +36,11 @@ _HEADS = {
     "transformer_lm_gpt2_medium": 20,
     "transformer_lm_gpt2_big": 25,
 }
-_BLOCK = ("self_attn_layer_norm", "self_attn.out_proj", "final_layer_norm", "fc1", "fc2")
+OUTPUT = "decoder.output_projection.weight"
+_LAYER = (
+    *(f"self_attn.{side}_proj" for side in ("q", "k", "v", "out")),
+    *("self_attn_layer_norm", "final_layer_norm", "fc1", "fc2"),
+)
 
 
 def convert(
@@ -65,28 +77,31 @@ def read_gslm(
     something else in the file (a prompt), with the reason to ignore them. Raises: as `convert`.
     """
     vocab = read_dictionary(checkpoint, dictionary)
-    used = UsedTensors(checkpoint.model, checkpoint.path)
+    settings = {**checkpoint.config.get("task", {}), **checkpoint.config.get("model", {})}
+    require_options(settings, LM_OPTIONS, checkpoint.path)
+    used = UsedTensors(modern_names(checkpoint.model), checkpoint.path)
+    refuse_projections(used, checkpoint.path)
     for prefix, reason in (extra or {}).items():
         used.ignored_prefix(prefix, reason)
-    settings = {**checkpoint.config.get("task", {}), **checkpoint.config.get("model", {})}
     n_rows, d_model = _table(used, vocab)
     tied = _is_tied(used, settings, checkpoint.path)
     weights = {"embed_tokens.weight": used.take("decoder.embed_tokens.weight", (n_rows, d_model))}
-    output = next((n for n in ("decoder.output_projection.weight", "decoder.embed_out") if n in used), None)
-    if not tied and output is not None:
-        weights["output_projection.weight"] = used.take(output, (n_rows, d_model))
-    elif output is not None:
-        used.ignored(output, "the same values as decoder.embed_tokens.weight, to which it is tied")
-    positions, max_positions = _positions(used, settings, vocab, weights)
+    if tied:
+        used.ignored(OUTPUT, "the same values as decoder.embed_tokens.weight, to which it is tied")
+    else:
+        weights["output_projection.weight"] = used.take(OUTPUT, (n_rows, d_model))
+    kind, max_positions = positions(used, settings, "decoder", vocab.pad)
+    if kind == "learned":
+        weights["embed_positions.weight"] = used.take("decoder.embed_positions.weight")
     n_layers = _count_layers(used)
     for index in range(n_layers):
-        _take_layer(used, f"layers.{index}", weights)
-    for part in ("weight", "bias"):
-        weights[f"layer_norm.{part}"] = used.take(f"decoder.layer_norm.{part}", (d_model,))
-    used.ignored("decoder.version", "fairseq's mark of the file's layout")
-    used.ignored(
-        "decoder.embed_positions._float_tensor", "a placeholder without content (fairseq until 2023-06)"
-    )
+        for name in (f"layers.{index}.{part}" for part in _LAYER):
+            weights |= {f"{name}.{side}": used.take(f"decoder.{name}.{side}") for side in ("weight", "bias")}
+    where = norms(used, settings, "decoder")
+    if where["final_norm"]:
+        for part in ("weight", "bias"):
+            weights[f"layer_norm.{part}"] = used.take(f"decoder.layer_norm.{part}", (d_model,))
+    ignore_marks(used, "decoder")
     ignored = used.finish()
     config = TransformerConfig(
         n_layers=n_layers,
@@ -96,15 +111,17 @@ def read_gslm(
         dropout=float(settings.get("dropout") or 0.0),
         activation=_activation(settings, checkpoint.path),
         max_positions=max_positions,
-        positions=positions,
+        positions=kind,
         tied=tied,
         scale_embedding=not settings.get("no_scale_embedding", False),
+        **where,
     )
     try:
         return GSLM.from_weights(config, vocab, weights), ignored
     except RuntimeError as error:
+        text = " ".join(str(error).split())
         raise CheckpointError(
-            f"{checkpoint.path}: expected the tensors of one transformer, got {error}"
+            f"{checkpoint.path}: expected the tensors of one transformer, got {text}"
         ) from error
 
 
@@ -129,48 +146,20 @@ def _table(used: UsedTensors, vocab: UnitVocab) -> tuple[int, int]:
 
 
 def _is_tied(used: UsedTensors, settings: Mapping[str, Any], path: Path) -> bool:
-    own = next((n for n in ("decoder.output_projection.weight", "decoder.embed_out") if n in used), None)
-    if own is None:
-        return True
-    shared = used.shape(own) == used.shape("decoder.embed_tokens.weight") and torch.equal(
-        used.take(own), used.take("decoder.embed_tokens.weight")
+    shared = OUTPUT not in used or (
+        used.shape(OUTPUT) == used.shape("decoder.embed_tokens.weight")
+        and torch.equal(used.take(OUTPUT), used.take("decoder.embed_tokens.weight"))
     )
     wanted = settings.get("share_decoder_input_output_embed", shared)
     if wanted and not shared:
         raise CheckpointError(
-            f"{path}: expected {own} equal to the embeddings, as share_decoder_input_output_embed says, got others"
+            f"{path}: expected {OUTPUT} equal to the embeddings, as share_decoder_input_output_embed says, got others"
         )
     return bool(wanted)
 
 
-def _positions(
-    used: UsedTensors, settings: Mapping[str, Any], vocab: UnitVocab, weights: dict[str, Tensor]
-) -> tuple[str, int]:
-    """Kind of positions and most tokens of a row; learned ones go into `weights`."""
-    if "decoder.embed_positions.weight" in used:
-        table_ND = used.take("decoder.embed_positions.weight")
-        weights["embed_positions.weight"] = table_ND
-        return "learned", len(table_ND) - vocab.pad - 1
-    longest = settings.get("max_target_positions") or settings.get("tokens_per_sample") or 1024
-    if settings.get("decoder_learned_pos", False):
-        used.take("decoder.embed_positions.weight")  # raises: it is missing
-    return ("none" if settings.get("no_token_positional_embeddings", False) else "sinusoidal"), int(longest)
-
-
 def _count_layers(used: UsedTensors) -> int:
     return len({name.split(".")[2] for name in used.names("decoder.layers.")})
-
-
-def _take_layer(used: UsedTensors, layer: str, weights: dict[str, Tensor]) -> None:
-    for part in ("weight", "bias"):
-        for name in _BLOCK:
-            weights[f"{layer}.{name}.{part}"] = used.take(f"decoder.{layer}.{name}.{part}")
-        fused = f"decoder.{layer}.self_attn.in_proj_{part}"  # one tensor for all three, before fairseq 0.9
-        sides = [f"{layer}.self_attn.{side}_proj.{part}" for side in "qkv"]
-        thirds = (
-            used.take(fused).chunk(3) if fused in used else [used.take(f"decoder.{side}") for side in sides]
-        )
-        weights.update(zip(sides, thirds, strict=True))
 
 
 def _heads(settings: Mapping[str, Any], path: Path) -> int:
@@ -183,7 +172,8 @@ def _heads(settings: Mapping[str, Any], path: Path) -> int:
 
 
 def _activation(settings: Mapping[str, Any], path: Path) -> str:
-    name = str(settings.get("activation_fn") or "relu")
+    implied = "gelu" if "_gpt" in str(settings.get("_name")) else "relu"
+    name = str(settings.get("activation_fn") or implied)
     if name not in ACTIVATIONS:
         raise CheckpointError(f"{path}: expected activation_fn {' or '.join(ACTIVATIONS)}, got {name}")
     return name

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from speechprompt.convert.base import Converted
+from speechprompt.convert.fairseq_transformer import require_options
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from units.atomic import atomic_dir
 
@@ -37,6 +38,23 @@ _LAYER = {
     "fc2": "feed_forward.output_dense",
     "final_layer_norm": "final_layer_norm",
 }
+# Options that change the features, and the only value that these models of transformers have.
+_OPTIONS = {
+    "layer_type": "transformer",
+    "attn_type": "",
+    "pos_enc_type": "abs",
+    "pos_conv_depth": 1,
+    "quantize_input": False,
+}
+# Names of fairseq to those of transformers, for the feed-forward parts; convolutions always have gelu.
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "relu": "relu",
+    "gelu_accurate": "gelu_pytorch_tanh",
+    "gelu_fast": "gelu_pytorch_tanh",
+    "tanh": "tanh",
+    "linear": "linear",
+}
 _WAVE_EPSILON = 1e-5  # what fairseq's layer norm over the wave adds to the variance
 
 
@@ -48,9 +66,10 @@ def convert(checkpoint: FairseqCheckpoint, to: Path) -> Converted:
     from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
 
     used = UsedTensors(checkpoint.model, checkpoint.path)
-    for prefix, reason in _PRETRAINING_ONLY.items():
-        used.ignored_prefix(prefix, reason)
     root = _FINE_TUNED if used.names(_FINE_TUNED) else ""
+    for prefix, reason in _PRETRAINING_ONLY.items():
+        for place in {"", root}:
+            used.ignored_prefix(f"{place}{prefix}", reason)
     settings, task = _settings(checkpoint)
     is_wav2vec = bool(used.names("quantizer")) or str(settings.get("_name")).startswith("wav2vec")
     dimensions = _dimensions(settings, used, root, checkpoint.path)
@@ -58,12 +77,13 @@ def convert(checkpoint: FairseqCheckpoint, to: Path) -> Converted:
     ignored = used.finish()
     classes: Any = (Wav2Vec2Config, Wav2Vec2Model) if is_wav2vec else (HubertConfig, HubertModel)
     config_class, model_class = classes
-    with torch.device("meta"):
-        model = model_class(config_class(**dimensions))
     try:
+        with torch.device("meta"):
+            model = model_class(config_class(**dimensions))
         model.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        raise CheckpointError(f"{checkpoint.path}: expected the tensors of one model, got {error}") from error
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint.path}: expected the tensors of one model, got {text}") from error
     sample_rate = int(task.get("sample_rate") or 16_000)
     normalize = bool(task.get("normalize", False))
     with atomic_dir(to) as folder:
@@ -148,20 +168,27 @@ def _settings(checkpoint: FairseqCheckpoint) -> tuple[Mapping[str, Any], Mapping
 
 def _dimensions(settings: Mapping[str, Any], used: UsedTensors, root: str, path: Path) -> dict[str, Any]:
     """Arguments of the transformers configuration."""
-    expected = {"layer_type": "transformer", "attn_type": "", "pos_enc_type": "abs", "activation_fn": "gelu"}
-    for name, value in expected.items():
-        if settings.get(name, value) != value:
-            raise CheckpointError(
-                f"{path}: expected {name} {value!r}, got {settings[name]!r}; it is not supported"
-            )
+    require_options(settings, _OPTIONS, path)
+    activation = str(settings.get("activation_fn") or "gelu")
+    heads = settings.get("encoder_attention_heads")
+    if activation not in _ACTIVATIONS or not isinstance(heads, int):
+        raise CheckpointError(
+            f"{path}: expected encoder_attention_heads, and activation_fn {', '.join(_ACTIVATIONS)}, got {heads!r} and "
+            f"{activation!r}; is it another kind of model?"
+        )
     convolutions = parse_conv_layers(settings.get("conv_feature_layers"))
     d_model = used.shape(f"{root}encoder.layer_norm.weight")[0]
     layers = f"{root}encoder.layers."
+    has_batch_norm = f"{root}encoder.pos_conv.1.weight" in used
+    _, per_group, kernel = used.shape(
+        f"{root}encoder.pos_conv.1.weight" if has_batch_norm else _positional(used, root, "v")
+    )
     n_layers = len({name.removeprefix(layers).split(".")[0] for name in used.names(layers)})
     return {
         "hidden_size": d_model,
         "num_hidden_layers": n_layers,
-        "num_attention_heads": int(settings["encoder_attention_heads"]),
+        "num_attention_heads": heads,
+        "hidden_act": _ACTIVATIONS[activation],
         "intermediate_size": used.shape(f"{root}encoder.layers.0.fc1.weight")[0],
         "conv_dim": [width for width, _, _ in convolutions],
         "conv_kernel": [kernel for _, kernel, _ in convolutions],
@@ -169,13 +196,20 @@ def _dimensions(settings: Mapping[str, Any], used: UsedTensors, root: str, path:
         "conv_bias": bool(settings.get("conv_bias", False)),
         "num_feat_extract_layers": len(convolutions),
         "feat_extract_norm": "layer" if settings.get("extractor_mode") == "layer_norm" else "group",
-        "num_conv_pos_embeddings": int(settings.get("conv_pos", 128)),
-        "num_conv_pos_embedding_groups": int(settings.get("conv_pos_groups", 16)),
+        "num_conv_pos_embeddings": kernel,
+        "num_conv_pos_embedding_groups": d_model // max(per_group, 1),
+        **({"conv_pos_batch_norm": True} if has_batch_norm else {}),
         "do_stable_layer_norm": bool(settings.get("layer_norm_first", False)),
         "layerdrop": 0.0,
         # An embedding for masked frames exists in transformers only where training would mask.
         "mask_time_prob": 0.05 if f"{root}mask_emb" in used else 0.0,
     }
+
+
+def _positional(used: UsedTensors, root: str, part: str) -> str:
+    """Name of the positional convolution's magnitudes ("g") or directions ("v"), torch's old or new one."""
+    new = f"{root}encoder.pos_conv.0.parametrizations.weight.original{'gv'.index(part)}"
+    return new if new in used else f"{root}encoder.pos_conv.0.weight_{part}"
 
 
 def _weights(used: UsedTensors, root: str, dimensions: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -203,11 +237,18 @@ def _weights(used: UsedTensors, root: str, dimensions: Mapping[str, Any]) -> dic
     else:  # fairseq leaves it out where both widths are equal; transformers always has one
         weights["feature_projection.projection.weight"] = torch.eye(dimensions["hidden_size"])
         weights["feature_projection.projection.bias"] = torch.zeros(dimensions["hidden_size"])
-    weights["encoder.pos_conv_embed.conv.bias"] = used.take(f"{root}encoder.pos_conv.0.bias")
-    for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
-        name = f"{root}encoder.pos_conv.0.parametrizations.weight.{new}"
-        name = name if name in used else f"{root}encoder.pos_conv.0.{old}"
-        weights[f"encoder.pos_conv_embed.conv.parametrizations.weight.{new}"] = used.take(name)
+    if "conv_pos_batch_norm" in dimensions:
+        both("encoder.pos_conv.0", "encoder.pos_conv_embed.batch_norm")
+        for part in ("running_mean", "running_var", "num_batches_tracked"):
+            weights[f"encoder.pos_conv_embed.batch_norm.{part}"] = used.take(
+                f"{root}encoder.pos_conv.0.{part}"
+            )
+        both("encoder.pos_conv.1", "encoder.pos_conv_embed.conv")
+    else:
+        weights["encoder.pos_conv_embed.conv.bias"] = used.take(f"{root}encoder.pos_conv.0.bias")
+        for part, new in (("g", "original0"), ("v", "original1")):
+            target = f"encoder.pos_conv_embed.conv.parametrizations.weight.{new}"
+            weights[target] = used.take(_positional(used, root, part))
     both("encoder.layer_norm", "encoder.layer_norm")
     for index in range(dimensions["num_hidden_layers"]):
         for old, new in _LAYER.items():

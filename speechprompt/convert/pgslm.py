@@ -13,8 +13,12 @@ import torch
 
 from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import (
-    DECODER_OPTIONS,
+    LM_OPTIONS,
     ignore_marks,
+    modern_names,
+    norms,
+    positions,
+    refuse_projections,
     require_options,
     take_all,
     transformer_config,
@@ -26,7 +30,6 @@ from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.vocab import SPECIALS, UnitsFirstVocab
 from units.safe_pickle import read_torch_file
 
-LEARNED_POSITIONS = "decoder.embed_positions.weight"
 STREAMS = ("embed_duration", "embed_f0")
 
 
@@ -43,21 +46,25 @@ def convert(
     Raises: InputError for another kind of model, or another model's data_config.
     """
     options, task = checkpoint.config["model"], checkpoint.config["task"]
-    require_options(options, {**DECODER_OPTIONS, "layernorm_embedding": False}, checkpoint.path)
-    used = UsedTensors(checkpoint.model, checkpoint.path)
+    settings = {
+        **task,
+        **options,
+        "decoder_normalize_before": True,
+    }  # whatever a file says, as in the reference
+    require_options(settings, LM_OPTIONS, checkpoint.path)
+    used = UsedTensors(modern_names(checkpoint.model), checkpoint.path)
+    refuse_projections(used, checkpoint.path)
     data = {} if data_config is None else _read_json(Path(data_config))
     n_units = used.shape("decoder.embed_tokens.weight")[0] - len(SPECIALS)
     _require_equal(data, "n_units", n_units, data_config)
     prosody = _prosody(task, used, data, data_config)
-    learned = bool(options.get("decoder_learned_pos", False))
-    n_positions = _max_positions(options, task)
     vocab = UnitsFirstVocab(n_units)
-    if learned:  # the first token stands after padding's id
-        n_positions = used.shape(LEARNED_POSITIONS)[0] - vocab.pad - 1
+    kind, n_positions = positions(used, settings, "decoder", vocab.pad)
     config = replace(
         transformer_config(options, "decoder", n_positions, checkpoint.path),
-        positions="learned" if learned else "sinusoidal",
+        positions=kind,
         scale_embedding=not options.get("no_scale_embedding", False),
+        **norms(used, settings, "decoder"),
     )
     with torch.device("meta"):
         model = PGSLM(config, vocab, prosody)
@@ -82,12 +89,6 @@ def _fairseq_name(name: str, used: UsedTensors) -> str:
         table = f"decoder.embed_other_list.{index}.{rest}"
         return table if table in used else f"decoder.proj_other_list.{index}.{rest}"
     return f"decoder.project_out_dim.{rest}" if module == "project_out" else f"decoder.{name}"
-
-
-def _max_positions(options: Mapping[str, Any], task: Mapping[str, Any]) -> int:
-    names = ("max_target_positions", "tokens_per_sample")
-    named = (part.get(name) for part in (options, task) for name in names)
-    return int(next((n for n in named if n), 1024))
 
 
 def _prosody(

@@ -31,16 +31,29 @@ from units.errors import InputError
 def export_v2(run: Run | str | Path, to: str | Path) -> Path:
     """Write a run's prompt as a SpeechPrompt v2 checkpoint `to`, with verbalizer.json beside it; returns `to`.
 
-    Tensors have v2's names; the input rows, which influence nothing beside a deep prompt, are zeros, and so are a
-    linear verbalizer's rows of special tokens. A verbalizer that reads hidden states is not known to SpeechPrompt's
-    code: it is stored under a name of its own, and only `read_prompt` reads it.
-    Raises InputError: an infix prompt (v2 has none), or another prompt's verbalizer.json beside `to`.
+    Tensors have v2's names; the input rows, which influence nothing beside a deep prompt, are zeros. A linear
+    verbalizer's rows of special tokens, which we do not train, are the mean of the labels' rows: v2's code takes the
+    highest of all scores, and a mean is never above the highest label's.
+    SpeechPrompt v2's own code reads prompts that were trained with `read="logits"`, or whose labels are units
+    (verbalizer "random", "frequency"). A verbalizer that reads hidden states, our default, is not known to it: that is
+    stored under a name of its own, and only `read_prompt` reads it.
+    Raises InputError: a language model that is not GSLM, an infix prompt (v2 has none), more labels than the dictionary
+    has symbols, or another prompt's verbalizer.json beside `to`.
     """
     run, to = (run if isinstance(run, Run) else load_run(run)), Path(to)
     config, lm, state = PromptConfig(**run.record.prompt), run.stack.lm, run.prompted.trainable_state()
     if config.infix_length:
         raise InputError(
             f"{run.folder}: expected a prompt before the row, got an infix prompt, which v2 does not have"
+        )
+    if lm.family != "gslm":
+        raise InputError(
+            f"{run.folder}: expected a prompt on GSLM, for which v2's format is, got one on {lm.family}; keep the run"
+        )
+    if len(run.record.labels) > len(lm.vocab.symbols):
+        raise InputError(
+            f"{run.folder}: expected at most {len(lm.vocab.symbols)} labels, each named by a symbol of the dictionary, "
+            f"got {len(run.record.labels)}; keep the run"
         )
     tensors = {PREFIX: state.get("prompt.input", torch.zeros(config.length, lm.d_model))}
     tensors[SEPARATOR] = state["separator"][None]
@@ -55,7 +68,7 @@ def export_v2(run: Run | str | Path, to: str | Path) -> Path:
         if config.read == "hidden":
             tensors[HIDDEN] = weight
         else:
-            tensors[LINEAR] = torch.cat([torch.zeros(N_SPECIALS, weight.shape[1]), weight])
+            tensors[LINEAR] = torch.cat([weight.mean(0).expand(N_SPECIALS, -1), weight])
     table = {
         label: lm.vocab.symbols[token_id - N_SPECIALS]
         for label, token_id in zip(run.record.labels, ids.tolist(), strict=True)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from speechprompt.checkpoint import RunRecord, begin_run, finish_run, save_prompt
 from speechprompt.convert.base import Converted
+from speechprompt.convert.prompt_training import training_of
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.base import UnitLM
 from speechprompt.prompted import PromptConfig, PromptedLM, restore_prompted
 from speechprompt.stack import Stack
-from speechprompt.train_config import TrainConfig
 from speechprompt.vocab import SPECIALS, UnitVocab
 from units.errors import InputError
 
@@ -74,7 +74,8 @@ def convert(
     """Write the run folder `to`, for the language model of `stack`, which must be the one it was trained on.
 
     verbalizer: the table of labels, None for verbalizer.json beside the checkpoint; without one every unit is a label.
-    task, data: what evaluation will use, see `tasks.get_task`.
+    task, data: what evaluation will use, see `tasks.get_task`. The run's record gives those settings of its training
+    that the checkpoint states, and no others.
     Raises InputError: a prompt that does not fit the stack's language model; CheckpointError: unknown tensors.
     """
     imported = read_prompt(checkpoint, stack.lm, verbalizer=verbalizer)
@@ -87,7 +88,7 @@ def convert(
         spec=stack.spec,
         lm_fingerprint=stack.lm.fingerprint(),
         prompt=imported.config.to_dict(),
-        training=TrainConfig().to_dict(),
+        training=training_of(checkpoint.config),
         trainable_parameters=prompted.n_trainable,
         frozen_parameters=prompted.n_frozen,
     )
@@ -119,7 +120,7 @@ def read_prompt(
     """Read the prompt of a checkpoint for `lm`. Raises: as `convert`."""
     used = UsedTensors(checkpoint.model, checkpoint.path)
     for name in used.names("decoder."):
-        if not name.startswith((PREFIX, INFIX, KEY, VALUE, SEPARATOR, LINEAR, HIDDEN)):
+        if not name.startswith(tuple(PROMPT_PREFIXES)):
             used.ignored(name, "the language model, which the run takes from its stack")
     state = {"separator": _separator(used, lm)}
     length, infix_length = (used.shape(name)[0] if name in used else 0 for name in (PREFIX, INFIX))

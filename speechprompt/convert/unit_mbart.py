@@ -12,15 +12,19 @@ import torch
 from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import (
     DECODER_OPTIONS,
-    ENCODER_OPTIONS,
     ignore_copy,
     ignore_marks,
+    modern_names,
+    norms,
+    positions,
+    refuse_projections,
     require_options,
     take_all,
     transformer_config,
 )
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.folder import fill
+from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.lm.unit_mbart import DECODER_EMBEDDING, ENCODER_EMBEDDING, OUTPUT, MBartConfig, UnitMBart
 from speechprompt.vocab import MBartVocab, UnitVocab
 
@@ -44,9 +48,9 @@ def convert(
     Raises: InputError for another kind of model, or a dictionary that is not its own.
     """
     options, task = checkpoint.config["model"], checkpoint.config["task"]
-    require_options(options, {**DECODER_OPTIONS, **ENCODER_OPTIONS}, checkpoint.path)
-    require_options(options, {"encoder_learned_pos": True, "decoder_learned_pos": True}, checkpoint.path)
-    used = UsedTensors(checkpoint.model, checkpoint.path)
+    require_options(options, DECODER_OPTIONS, checkpoint.path)
+    used = UsedTensors(modern_names(checkpoint.model), checkpoint.path)
+    refuse_projections(used, checkpoint.path)
     n_rows, _ = used.shape(ENCODER_EMBEDDING)
     vocab = MBartVocab(
         UnitVocab.from_dict_txt(dictionary).symbols, _languages(task) if languages is None else languages
@@ -86,29 +90,28 @@ def _languages(task: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     if not listed:
         raise CheckpointError(
-            "languages: expected their names in the checkpoint, got none; name them in the order of training"
+            "languages: expected their names in the checkpoint, got none; name them in the order of training with "
+            "--languages"
         )
     return tuple(str(language) for language in listed)
 
 
 def _config(options: Mapping[str, Any], used: UsedTensors, vocab: MBartVocab, path: Path) -> MBartConfig:
-    positions = {
-        side: used.shape(f"{side}.embed_positions.weight")[0] - vocab.pad - 1
-        for side in ("encoder", "decoder")
-    }
     shared = bool(options.get("share_all_embeddings", False))
-    encoder, decoder = (
-        replace(
-            transformer_config(options, side, positions[side], path),
-            positions="learned",
+
+    def side(name: str) -> TransformerConfig:
+        kind, longest = positions(used, options, name, vocab.pad)
+        return replace(
+            transformer_config(options, name, longest, path),
+            positions=kind,
             tied=shared or bool(options.get("share_decoder_input_output_embed", False)),
             scale_embedding=not options.get("no_scale_embedding", False),
+            **norms(used, options, name),
         )
-        for side in ("encoder", "decoder")
-    )
+
     return MBartConfig(
-        encoder,
-        decoder,
+        side("encoder"),
+        side("decoder"),
         norm_embedding=bool(options.get("layernorm_embedding", False)),
         share_embedding=shared,
     )

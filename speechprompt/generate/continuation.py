@@ -69,11 +69,12 @@ def continue_speech(
             f"{name}: expected at least {seed_s:g} s to hear first, got {len(wave_N) / rate:.2f} s; "
             "hear less (seed_s), or give a longer recording"
         )
+    vocoder = stack.unit_vocoder
     [seed] = stack.quantize([wave_N[:n_seed]])
-    units = continue_units(stack.lm, stack.vocoder, seed, length_s=length_s, sampling=sampling)
+    units = continue_units(stack.lm, vocoder, seed, length_s=length_s, sampling=sampling)
     return Continuation(
-        wave=stack.vocoder(units, speaker),
-        sample_rate=stack.vocoder.sample_rate,
+        wave=vocoder(units, speaker),
+        sample_rate=vocoder.sample_rate,
         units=units,
         n_seed_units=len(seed),
         boundary_s=seed.duration_s,

@@ -3,7 +3,7 @@
 Shapes: B rows, S source tokens, T target tokens, R queries, L layers, P prefix positions, D model dimension, H heads,
 E head dimension.
 
-Source: fairseq's transformer with learned positions and `layernorm_embedding` (mBART), parameter names included.
+Source: fairseq's transformer, with learned positions and `layernorm_embedding` as in mBART, parameter names included.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from speechprompt.lm.cache import Prefix
+from speechprompt.lm.gslm import sinusoidal_positions
 from speechprompt.lm.transformer import DecoderLayer, SelfAttention, TransformerConfig, attend
 from units.errors import InputError
 
@@ -66,12 +67,12 @@ class CrossLayer(DecoderLayer):
     def attend_to_memory(self, x_BTD: Tensor, layer: int, memory: Memory) -> Tensor:
         """The middle of the layer, added to the residual stream."""
         mixed_BTD = self.encoder_attn.look(
-            self.encoder_attn_layer_norm(x_BTD),
+            self.normalized(x_BTD, self.encoder_attn_layer_norm),
             memory.key_LBHSE[layer],
             memory.value_LBHSE[layer],
             memory.allowed,
         )
-        return x_BTD + self.dropout(mixed_BTD)
+        return self.added(x_BTD, mixed_BTD, self.encoder_attn_layer_norm)
 
 
 class Side(nn.Module):
@@ -89,10 +90,14 @@ class Side(nn.Module):
         self.config = config
         self.pad = int(embed_tokens.padding_idx or 0)
         self.embed_tokens = embed_tokens
-        self.embed_positions = nn.Embedding(config.max_positions + self.pad + 1, config.d_model)
+        self.n_positions = config.max_positions + self.pad + 1
+        self.embed_positions = (
+            nn.Embedding(self.n_positions, config.d_model) if config.positions == "learned" else None
+        )
+        self._fixed_ND: Tensor | None = None
         self.layernorm_embedding = nn.LayerNorm(config.d_model) if norm else nn.Identity()
         self.layers = nn.ModuleList(layer_type(config) for _ in range(config.n_layers))
-        self.layer_norm = nn.LayerNorm(config.d_model)
+        self.layer_norm = config.last_norm()
         self.dropout = nn.Dropout(config.dropout)
         self.scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
 
@@ -108,9 +113,21 @@ class Side(nn.Module):
             )
         real_BT = ids_BT.ne(self.pad)
         position_BT = (real_BT.cumsum(1) + n_before) * real_BT + self.pad
-        x_BTD = self.scale * self.embed_tokens(ids_BT) + self.embed_positions(position_BT)
+        x_BTD = self.scale * self.embed_tokens(ids_BT) + self._position_table()[position_BT]
         embedded_BTD: Tensor = self.dropout(self.layernorm_embedding(x_BTD))
         return embedded_BTD
+
+    def _position_table(self) -> Tensor:
+        """What is added to the embeddings, row by position: learned, or computed when first used."""
+        if self.embed_positions is not None:
+            return self.embed_positions.weight
+        weight = self.embed_tokens.weight
+        if self._fixed_ND is None or self._fixed_ND.device != weight.device:
+            table_ND = sinusoidal_positions(self.n_positions, self.config.d_model, self.pad)
+            if self.config.positions == "none":
+                table_ND.zero_()
+            self._fixed_ND = table_ND.to(weight.device)
+        return self._fixed_ND
 
     def blocks(self) -> list[DecoderLayer]:
         """The layers, in order."""

@@ -47,6 +47,7 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], source: str | Path) ->
     try:
         model.load_state_dict(dict(weights), assign=True)
     except RuntimeError as error:
+        text = " ".join(str(error).split())
         raise InputError(
-            f"{source}: expected the weights config.json describes; {error}; restore them"
+            f"{source}: expected the weights config.json describes; {text}; restore them"
         ) from error

@@ -62,7 +62,7 @@ class GSLM(UnitLM):
         self.max_positions = config.max_positions
         self.embed_tokens = nn.Embedding(len(vocab), config.d_model, padding_idx=vocab.pad)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.n_layers))
-        self.layer_norm = nn.LayerNorm(config.d_model)
+        self.layer_norm = config.last_norm()
         self.dropout = nn.Dropout(config.dropout)
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
         self.output_projection = None if config.tied else nn.Linear(config.d_model, len(vocab), bias=False)
@@ -133,13 +133,17 @@ class GSLM(UnitLM):
                 f"row of {ids_BT.shape[1]} tokens: expected at most {self.max_positions}, the language model's "
                 "longest; use shorter audio"
             )
-        token_BTD = self.token_embedding(ids_BT)
+        token_BTD = self.token_embedding(self._as_trained(ids_BT, position_BT))
         if separator is not None:
             token_BTD = torch.where(
                 ids_BT.eq(self.vocab.bos)[:, :, None], separator.to(token_BTD.dtype), token_BTD
             )
         position_BTD = self._position_table()[position_BT * real_BT + self.vocab.pad]
         return self.embed_scale * token_BTD + position_BTD
+
+    def _as_trained(self, ids_BT: Tensor, position_BT: Tensor) -> Tensor:
+        """Ids to look up for a row's tokens; its first one, `</s>` whatever the family, has position 1."""
+        return ids_BT
 
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
         """Project prompt vectors (L, P, D) by each layer's k_proj and v_proj, biases included."""
@@ -154,7 +158,7 @@ class GSLM(UnitLM):
         """Each layer's input after its attention norm: (L, B, T, D)."""
         inputs = []
         for index, layer in enumerate(self._decoder_layers()):
-            inputs.append(layer.self_attn_layer_norm(x_BTD))
+            inputs.append(layer.attention_input(x_BTD))
             x_BTD = layer(x_BTD, layer=index)
         return torch.stack(inputs)
 

@@ -49,8 +49,9 @@ class StreamLosses:
 class PGSLM(GSLM):
     """Decoder-only transformer over units, durations and F0; rows begin with `<s>`.
 
-    As a `UnitLM` it reads units alone and takes their prosody for zero: `embed` without the other streams. What begins
-    rows with `</s>`, as for a GSLM, gives it a first token that it was not trained on.
+    As a `UnitLM` it reads units alone and takes their prosody for zero: `embed` without the other streams. Prompts,
+    decoding and perplexity begin rows of every family with `</s>`, because `<s>` is what a prompt's separator replaces;
+    a first `</s>` is looked up as the `<s>` that this model was trained to begin with.
 
     Args:
         config: dimensions. vocab: units first, special tokens after them. prosody: the other two streams.
@@ -102,6 +103,10 @@ class PGSLM(GSLM):
             + self._embed_stream(self.embed_duration, durations_BT, ids_BT)
             + self._embed_stream(self.embed_f0, f0_BT, ids_BT)
         )
+
+    def _as_trained(self, ids_BT: Tensor, position_BT: Tensor) -> Tensor:
+        begins_BT = position_BT.eq(1) & ids_BT.eq(self.vocab.eos)
+        return ids_BT.masked_fill(begins_BT, self.vocab.bos)
 
     def _embed_stream(self, embedding: nn.Module, stream_BT: Tensor | None, ids_BT: Tensor) -> Tensor:
         stream_BT = torch.zeros_like(ids_BT) if stream_BT is None else stream_BT

@@ -1,15 +1,17 @@
-"""Pre-norm transformer decoder layers with a key/value prefix, a cache, and reading at chosen positions.
+"""Transformer decoder layers with a key/value prefix, a cache, and reading at chosen positions; pre-norm as published.
 
 Shapes: B rows, T new positions, R positions read, S positions attended to (prefix or past, then new), P prefix,
 D model dimension, H heads, E head dimension.
 
-Source: the decoder layer of fairseq's `transformer_lm` with `decoder_normalize_before`, parameter names included.
+Source: the decoder layer of fairseq's `transformer_lm`, with and without `decoder_normalize_before`, parameter names
+included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,16 @@ from torch import Tensor, nn
 from speechprompt.lm.cache import KVCache
 from units.errors import InputError
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+# By fairseq's names; "gelu_fast" is its older name of "gelu_accurate".
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_accurate": partial(F.gelu, approximate="tanh"),
+    "gelu_fast": partial(F.gelu, approximate="tanh"),
+    "relu_squared": lambda x: F.relu(x).square(),
+    "tanh": torch.tanh,
+    "linear": lambda x: x,
+}
 POSITIONS = ("sinusoidal", "learned", "none")
 
 
@@ -33,11 +44,13 @@ class TransformerConfig:
         n_heads: attention heads; divides d_model.
         d_ffn: inner width of the feed-forward part.
         dropout: on embeddings and on what each half layer adds to the residual stream, in training.
-        activation: "relu" (GSLM) or "gelu".
+        activation: a name in ACTIVATIONS; "relu" in GSLM, "gelu" in unit mBART.
         max_positions: most tokens in a row, special tokens included.
         positions: "sinusoidal" (GSLM), "learned", or "none".
         tied: whether the output projection is the embedding table (GSLM) or has weights of its own.
         scale_embedding: whether embeddings are multiplied by sqrt(d_model).
+        normalize_before: whether each half layer is normalised before, else after what it adds to the residual stream.
+        final_norm: whether there is a norm after the last layer; where layers are normalised after, there is none.
     Raises: InputError for dimensions that do not fit together.
     """
 
@@ -51,6 +64,8 @@ class TransformerConfig:
     positions: str = "sinusoidal"
     tied: bool = True
     scale_embedding: bool = True
+    normalize_before: bool = True
+    final_norm: bool = True
 
     def __post_init__(self) -> None:
         if min(self.n_layers, self.d_model, self.n_heads, self.d_ffn, self.max_positions) < 1:
@@ -78,6 +93,10 @@ class TransformerConfig:
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for config.json; TransformerConfig(**d) reads it back."""
         return asdict(self)
+
+    def last_norm(self) -> nn.Module:
+        """A new norm after the last layer, or what does nothing."""
+        return nn.LayerNorm(self.d_model) if self.final_norm else nn.Identity()
 
 
 def visible(
@@ -168,10 +187,11 @@ class SelfAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then feed-forward, each normalised before and added to the residual stream."""
+    """Attention, then feed-forward, each normalised (before, or after all) and added to the residual stream."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
+        self.normalize_before = config.normalize_before
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
         self.self_attn = SelfAttention(config)
         self.final_layer_norm = nn.LayerNorm(config.d_model)
@@ -209,15 +229,30 @@ class DecoderLayer(nn.Module):
     ) -> Tensor:
         """The first half: self-attention, added to the residual stream."""
         mixed = self.self_attn(
-            self.self_attn_layer_norm(x_BTD),
+            self.attention_input(x_BTD),
             layer=layer,
             prefix=prefix,
             cache=cache,
             read_BR=read_BR,
             allowed=allowed,
         )
-        return (x_BTD if read_BR is None else rows_at(x_BTD, read_BR)) + self.dropout(mixed)
+        stream = x_BTD if read_BR is None else rows_at(x_BTD, read_BR)
+        return self.added(stream, mixed, self.self_attn_layer_norm)
 
     def transform(self, x: Tensor) -> Tensor:
         """The second half: the feed-forward part, added to the residual stream."""
-        return x + self.dropout(self.fc2(self.activation(self.fc1(self.final_layer_norm(x)))))
+        inner = self.activation(self.fc1(self.normalized(x, self.final_layer_norm)))
+        return self.added(x, self.fc2(inner), self.final_layer_norm)
+
+    def attention_input(self, x_BTD: Tensor) -> Tensor:
+        """What the projections to queries, keys and values read of the layer's input."""
+        return self.normalized(x_BTD, self.self_attn_layer_norm)
+
+    def normalized(self, x: Tensor, norm: nn.Module) -> Tensor:
+        """What a part of the layer reads of the residual stream."""
+        return norm(x) if self.normalize_before else x
+
+    def added(self, x: Tensor, part: Tensor, norm: nn.Module) -> Tensor:
+        """The residual stream with what a part of the layer made of it."""
+        x = x + self.dropout(part)
+        return x if self.normalize_before else norm(x)

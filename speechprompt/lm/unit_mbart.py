@@ -36,11 +36,11 @@ class MBartConfig:
     """Dimensions and kinds of an encoder-decoder.
 
     Attributes:
-        encoder: layers, and the most source tokens; positions "learned".
+        encoder: layers, and the most source tokens; positions "learned" in the published model.
         decoder: likewise, of the same width. `tied`: logits are products with its token embedding.
         norm_embedding: a layer norm over token embedding plus position.
         share_embedding: encoder and decoder have one token embedding.
-    Raises: InputError for widths that differ, or positions that are not learned.
+    Raises: InputError for widths that differ.
     """
 
     encoder: TransformerConfig
@@ -53,11 +53,6 @@ class MBartConfig:
             raise InputError(
                 "unit mBART: expected encoder and decoder of one width, got "
                 f"{self.encoder.d_model} and {self.decoder.d_model}"
-            )
-        if {self.encoder.positions, self.decoder.positions} != {"learned"}:
-            raise InputError(
-                "unit mBART: expected learned positions, got "
-                f"{self.encoder.positions} and {self.decoder.positions}; others are not supported"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -168,16 +168,14 @@ def test_train_passes_its_options_on(
         "0.1",
         "--speeds",
         "1,1.1",
+        "--read",
+        "logits",
     ]
     result = result_of([*command, *options, *more], capsys)
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     prompt, training = record["prompt"], record["training"]
-    assert (prompt["kind"], prompt["length"], prompt["verbalizer"], prompt["seed"]) == (
-        "input",
-        3,
-        "random",
-        7,
-    )
+    expected = {"kind": "input", "length": 3, "verbalizer": "random", "read": "logits", "seed": 7}
+    assert {name: prompt[name] for name in expected} == expected
     expected = {
         "lr": 0.01,
         "max_epochs": 1,

@@ -139,7 +139,7 @@ def test_unit_mbart_refuses_copies_that_differ_and_dictionaries_of_others(tmp_pa
 @pytest.mark.parametrize(
     ("options", "change", "message"),
     [
-        ({"decoder_normalize_before": False}, None, "decoder_normalize_before True"),
+        ({"adaptive_softmax_cutoff": "5"}, None, "adaptive_softmax_cutoff None"),
         ({"adaptive_input": True}, None, "adaptive_input False"),
         ({"decoder_attention_heads": 3}, None, "n_heads to divide"),
         ({}, ("decoder.something.weight", (2,)), "decoder.something.weight"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from sklearn.cluster import KMeans
 
 from speechprompt.cli import run as run_command_line
@@ -128,3 +130,69 @@ def test_an_unknown_kind_is_told_what_it_holds(tmp_path: Path, capsys: pytest.Ca
     torch.save({"state_dict": {"w": torch.zeros(1)}}, tmp_path / "other.pt")
     assert run_command_line(["convert", str(tmp_path / "other.pt"), "--to", str(tmp_path / "out")]) == 2
     assert "state_dict" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("missing.pt", "neither"),
+        ("folder", "neither"),
+        ("empty.pt", "0 bytes"),
+        ("text.pt", "whole pickle"),
+        ("model.safetensors", "got safetensors"),
+        ("adaptive.pt", "adaptive_input"),
+        ("no_dictionary.pt", "dict.txt"),
+        ("vocoder.pt", "config.json"),
+        ("list.pt", "file of list"),
+        ("zip.pt", "data.pkl"),
+        ("heads.pt", "encoder_attention_heads"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(
+    name: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "text.pt").write_text("these are words\n" * 9, encoding="utf-8")
+    save_file({"a": torch.zeros(2)}, tmp_path / "model.safetensors")
+    table = torch.zeros(6, 4)
+    contents: dict[str, object] = {
+        "adaptive": {
+            "model": {"decoder.embed_tokens.embeddings.0.0.weight": table},
+            "cfg": {"model": {"adaptive_input": True}},
+        },
+        "no_dictionary": {"model": {"decoder.embed_tokens.weight": table}},
+        "vocoder": {"generator": {"dict.weight": table}},
+        "list": [1, 2],
+        "heads": {
+            "model": {
+                "feature_extractor.conv_layers.0.0.weight": table,
+                "encoder.layer_norm.weight": table[0],
+                "encoder.pos_conv.0.weight_v": torch.zeros(4, 1, 2),
+            },
+            "cfg": {"model": {"conv_feature_layers": "[(4, 3, 2)]"}},
+        },
+    }
+    for stem, content in contents.items():
+        torch.save(content, tmp_path / f"{stem}.pt")
+    with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
+        archive.writestr("a.txt", "x")
+    if name == "adaptive.pt":
+        (tmp_path / "dict.txt").write_text("0 1\n1 1\n", encoding="utf-8")
+    assert run_command_line(["convert", str(tmp_path / name), "--to", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert said in captured.err and captured.err.count("\n") == 1 and not captured.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_units_to_measure_on_must_be_there_and_the_model_a_decoder(
+    golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(golden / "unit_mbart" / "checkpoint.pt")
+    command = ["convert", checkpoint, "--to", str(tmp_path / "lm"), "--units"]
+    assert run_command_line([*command, str(tmp_path / "nothing")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "lm").exists()
+    write_store(tmp_path / "units", UnitSpec("x", 1, 1000, 50.0, "0" * 12))
+    assert run_command_line([*command, str(tmp_path / "units")]) == 2
+    err = capsys.readouterr().err
+    assert "unit_mbart" in err and "leave --units out" in err and err.count("\n") == 1

@@ -43,7 +43,9 @@ def test_golden_checkpoints_speak_from_their_folder(kind: str, golden: Path, tmp
     ):  # twice as many F0 values as this codebook's frame rate has
         with torch.inference_mode():
             wave = vocoder.generator(
-                torch.from_numpy(arrays["code"]), None, torch.from_numpy(arrays["f0_upsampled_input"])
+                torch.from_numpy(arrays["code"]),
+                torch.from_numpy(arrays["spkr"]).view(-1) if "spkr" in arrays else None,
+                torch.from_numpy(arrays["f0_upsampled_input"]),
             )
         np.testing.assert_allclose(wave[0], arrays["wav"], atol=1e-4)
         return

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from speechprompt.convert.gslm import read_gslm
 from speechprompt.decode import SamplingConfig, generate
+from speechprompt.fairseq import read_fairseq
 from speechprompt.lm.gslm import GSLM
-from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.prompt import DeepPrompt, InputPrompt
-from speechprompt.vocab import UnitVocab
+from tests.speechprompt.reference_prompts import VARIANTS, language_model
 
 LOGITS = {"atol": 1e-4, "rtol": 1e-4}
 GRADIENTS = {"atol": 2e-4, "rtol": 1e-3}
@@ -26,10 +27,7 @@ LINEAR = "decoder.prompt_linear_verbalizer.weight"
 
 @pytest.fixture(scope="module")
 def gslm(golden: Path) -> GSLM:
-    state: dict[str, Tensor] = torch.load(golden / "ulm" / "cfg_dict.pt", weights_only=True)["model"]
-    lm = GSLM(TransformerConfig(2, 40, 4, 64), UnitVocab.from_dict_txt(golden / "ulm" / "dict.txt"))
-    dropped = ("decoder.version", "decoder.output_projection.weight")
-    lm.load_state_dict({name.removeprefix("decoder."): t for name, t in state.items() if name not in dropped})
+    lm, _ = read_gslm(read_fairseq(golden / "ulm" / "cfg_dict.pt"))
     lm.freeze()
     return lm
 
@@ -75,11 +73,10 @@ def test_greedy_continuations_are_the_reference_s_while_it_emits_units(gslm: GSL
     assert n_compared >= 20
 
 
-@pytest.mark.parametrize("variant", ["deep", "deep_linear", "input_only"])
-def test_prompted_logits_loss_and_gradients_are_the_reference_s(
-    variant: str, golden: Path, gslm: GSLM
-) -> None:
-    data = np.load(golden / "speechprompt_v2" / variant / "golden.npz")
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if "_v2/" in name])
+def test_prompted_logits_loss_and_gradients_are_the_reference_s(variant: str, golden: Path) -> None:
+    gslm = language_model(golden, variant)
+    data = np.load(golden / variant / "golden.npz")
     weights = {
         name.removeprefix("param/"): torch.from_numpy(data[name])
         for name in data
@@ -93,13 +90,15 @@ def test_prompted_logits_loss_and_gradients_are_the_reference_s(
     x_BTD = gslm.embed(ids_BT, separator=separator)
     n_prompt = len(weights[INPUT])
     got: dict[str, Tensor] = {}
-    if variant == "input_only":
+    is_deep = f"{KEY}.0.weight" in weights
+    if not is_deep:
         prompt = InputPrompt(weights[INPUT]).eval()
         x_BTD = torch.cat([prompt.rows().expand(len(x_BTD), -1, -1), x_BTD], dim=1)
         hidden_BTD = gslm(x_BTD)[:, n_prompt:]
     else:
         key_LPD, value_LPD = (
-            torch.stack([weights[f"{side}.{i}.weight"] for i in range(2)]) for side in (KEY, VALUE)
+            torch.stack([weights[f"{side}.{i}.weight"] for i in range(gslm.n_layers)])
+            for side in (KEY, VALUE)
         )
         deep = DeepPrompt(key_LPD, value_LPD).eval()
         hidden_BTD = gslm(x_BTD, prefix=deep.prefix(gslm))
@@ -118,10 +117,10 @@ def test_prompted_logits_loss_and_gradients_are_the_reference_s(
 
     loss.backward()
     got[SEPARATOR] = separator.grad[None]
-    if variant == "input_only":
+    if not is_deep:
         got[INPUT] = prompt.input.grad
     else:
-        for i in range(2):
+        for i in range(gslm.n_layers):
             got[f"{KEY}.{i}.weight"], got[f"{VALUE}.{i}.weight"] = deep.key.grad[i], deep.value.grad[i]
         # The reference's input prompt is dead beside a deep one; ours does not exist.
         assert not gradients.pop(INPUT).any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from speechprompt.lm.pgslm_streams import StreamBatch, realigned, stream_batch, 
 from speechprompt.lm.prosody import F0Statistics, f0_bins, normalized_f0
 from units.safe_pickle import read_torch_file
 
-VARIANTS = ("continuous", "discrete", "discrete_no_prosody_input")
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(os.environ.get("SPEECHPROMPT_GOLDEN", ROOT.parent / "shared" / "golden"))
+VARIANTS = sorted(file.parent.name for file in GOLDEN.glob("pgslm/*/spec.json")) or ["discrete"]
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -131,6 +134,27 @@ def test_outputs_and_losses_are_the_reference_s(lm: PGSLM, batch: StreamBatch, d
     torch.testing.assert_close(parts, torch.from_numpy(data["loss_parts"]), rtol=1e-5, atol=0)
     torch.testing.assert_close(losses.weighted(), torch.from_numpy(data["loss"])[()], rtol=1e-5, atol=0)
     assert batch.n_tokens == int(data["sample_size"])
+
+
+def test_as_a_unit_language_model_it_begins_rows_as_it_was_trained(
+    lm: PGSLM, batch: StreamBatch, data: Any
+) -> None:
+    """Rows of every family begin with `</s>` outside of the model; this one was trained on `<s>` there."""
+    tokens_BT = batch.source.tokens
+    assert tokens_BT[:, 0].eq(lm.vocab.bos).all() and not tokens_BT[:, 1:].eq(lm.vocab.bos).any()
+    ids_BT = tokens_BT.clone()
+    ids_BT[:, 0] = lm.vocab.eos
+    zeros_BT = torch.zeros_like(tokens_BT)
+    torch.testing.assert_close(
+        lm.embed(ids_BT), lm.embed(tokens_BT, durations_BT=zeros_BT, f0_BT=zeros_BT), rtol=0, atol=0
+    )
+    if not (
+        lm.prosody.duration_input or lm.prosody.f0_input
+    ):  # then units are all that the reference read, too
+        real_BT = tokens_BT.ne(lm.vocab.pad)
+        expected = torch.from_numpy(data["out_token"])
+        got = lm.logits(lm(lm.embed(ids_BT)))
+        torch.testing.assert_close(got[real_BT], expected[real_BT], atol=1e-4, rtol=1e-4)
 
 
 def test_greedy_continuations_are_the_reference_s(lm: PGSLM, batch: StreamBatch, data: Any) -> None:

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from speechprompt.batch import LabelledUnits, collate
 from speechprompt.lm import load_lm
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_decode import StreamSampling, continue_streams
 from speechprompt.lm.pgslm_streams import Streams, delayed, realigned, stream_batch, utterance_streams
 from speechprompt.lm.prosody import F0Statistics, ProsodyConfig, f0_bins, f0_centres, normalized_f0
 from speechprompt.lm.transformer import TransformerConfig
+from speechprompt.perplexity import perplexity
+from speechprompt.prompted import PromptConfig, build_prompted
 from speechprompt.vocab import UnitsFirstVocab, UnitVocab
 from units.errors import InputError
 
@@ -108,6 +111,57 @@ def test_prosody_is_read_unless_the_model_does_without(prosody: ProsodyConfig) -
     # As a UnitLM it reads units alone, their prosody zero.
     units_alone = deaf.logits(deaf(deaf.embed(streams.tokens)))
     torch.testing.assert_close(units_alone, deaf.read(streams).tokens)
+
+
+@pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
+def test_a_row_begins_with_the_token_it_was_trained_on(positions: str) -> None:
+    lm = make_lm(DISCRETE, positions=positions)
+    units = [3, 1, 4]
+    begun = lm.embed(torch.tensor([[VOCAB.eos, *units, VOCAB.bos]]))
+    torch.testing.assert_close(
+        begun, lm.embed(torch.tensor([[VOCAB.bos, *units, VOCAB.bos]])), rtol=0, atol=0
+    )
+    # A prompt's separator takes the place of the last `<s>`, not of what the row begins with.
+    separator = torch.randn(lm.d_model, generator=torch.Generator().manual_seed(1))
+    prompted = lm.embed(torch.tensor([[VOCAB.eos, *units, VOCAB.bos]]), separator=separator)
+    assert torch.equal(prompted[:, :-1], begun[:, :-1])
+    moved = lm.embed_scale * (separator - lm.token_embedding(torch.tensor(VOCAB.bos)))
+    torch.testing.assert_close(prompted[0, -1], begun[0, -1] + moved)
+    # Behind padding a row begins where its first token is; later on `</s>` is itself.
+    padded = lm.embed(torch.tensor([[VOCAB.pad, VOCAB.eos, *units, VOCAB.bos]]))
+    torch.testing.assert_close(padded[:, 1:], begun)
+    end, same_place = (
+        lm.embed(torch.tensor([[token]]), n_before_B=torch.tensor([4])) for token in (VOCAB.eos, VOCAB.bos)
+    )
+    assert not torch.equal(end, same_place)
+    assert torch.equal(lm.embed(torch.tensor([[VOCAB.eos, 3, VOCAB.eos]]))[:, 2], end_of(lm, 2))
+
+
+def end_of(lm: PGSLM, n_before: int) -> torch.Tensor:
+    """The embedding of `</s>` behind so many tokens."""
+    return lm.embed(torch.tensor([[VOCAB.eos]]), n_before_B=torch.tensor([n_before]))[:, 0]
+
+
+@pytest.mark.parametrize("prosody", [CONTINUOUS, DISCRETE])
+def test_perplexity_is_that_of_rows_as_trained(prosody: ProsodyConfig) -> None:
+    lm, units = make_lm(prosody), np.array([3, 1, 4, 1, 5])
+    source = torch.tensor([[VOCAB.bos, *units]])
+    zeros = torch.zeros_like(source)
+    logits = lm.read(Streams(source, zeros, zeros)).tokens[0]
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor([*units, VOCAB.eos])).exp()
+    assert perplexity(lm, [units]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_prompted_row_begins_with_the_token_it_was_trained_on() -> None:
+    lm = make_lm(DISCRETE)
+    batch = collate([LabelledUnits(np.array([3, 1, 4]), 0)], np.array([0]), VOCAB)
+    with torch.no_grad():
+        prompted = build_prompted(lm, 2, PromptConfig(length=2)).eval()
+        scores = prompted.label_logits(batch)
+        lm.embed_tokens.weight[VOCAB.eos, 0] += 1
+        assert torch.equal(prompted.label_logits(batch), scores)  # `</s>` is not read
+        lm.embed_tokens.weight[VOCAB.bos, 0] += 1
+        assert not torch.allclose(prompted.label_logits(batch), scores)  # `<s>` is
 
 
 @pytest.mark.parametrize("prosody", [CONTINUOUS, DISCRETE])

@@ -194,7 +194,7 @@ def test_a_full_cache_and_a_prefix_beside_a_cache_are_refused(lm: GSLM) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n_layers": 0}, {"n_heads": 3}, {"activation": "tanh"}, {"d_ffn": -1}, {"max_positions": 0}]
+    "wrong", [{"n_layers": 0}, {"n_heads": 3}, {"activation": "swish"}, {"d_ffn": -1}, {"max_positions": 0}]
 )
 def test_dimensions_that_do_not_fit_are_refused(wrong: dict[str, int]) -> None:
     right = {"n_layers": 1, "d_model": 8, "n_heads": 2, "d_ffn": 8}

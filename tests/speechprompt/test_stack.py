@@ -3,15 +3,21 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from speechprompt.cli import run as run_command_line
+from speechprompt.generate.continuation import continue_speech
 from speechprompt.stack import Stack, StackError, load_stack, stack_names, write_stack_json
 from tasks import get_task
 from units.audio import read_audio, write_audio
 from units.errors import AudioError, InputError, UnitSpecMismatch
+from vocoder.base import UnitVocoder
+from vocoder.config import HiFiGANConfig
+from vocoder.hifigan import UnitHiFiGAN
 
 PARTS = ("quantizer", "lm", "vocoder")
 
@@ -42,6 +48,36 @@ def test_parts_are_loaded_when_needed_only(tiny_stack: Path, clips: list[Path]) 
     stack.quantize(clips[:1])
     assert set(PARTS) & set(vars(stack)) == {"quantizer"}
     assert stack.lm is stack.lm
+
+
+def test_a_vocoder_that_needs_f0_is_told_before_any_work(
+    folder: Path, clips: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = load_stack(folder).spec
+    sizes = HiFiGANConfig(
+        num_embeddings=spec.n_units,
+        embedding_dim=8,
+        upsample_initial_channel=32,
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1,),),
+        f0=True,
+        f0_quant_num_bin=4,
+    )
+    shutil.rmtree(folder / "vocoder")
+    UnitVocoder(UnitHiFiGAN(sizes), spec).save(folder / "vocoder")
+    stack = load_stack(folder)
+    for speak in (stack.resynthesize, partial(continue_speech, stack, seed_s=0.1, length_s=0.1)):
+        with pytest.raises(StackError, match="from units alone, got one that also needs F0"):
+            speak(clips[0])
+    assert "lm" not in vars(stack)
+    [units] = stack.quantize(clips[:1])
+    assert len(stack.vocoder(units, f0=np.zeros(units.n_frames, dtype=np.int64))) > 0
+    out = tmp_path / "again.wav"
+    for verb, *lengths in (["resynthesize"], ["continue", "--seed-s", "0.1", "--length-s", "0.1"]):
+        assert (
+            run_command_line([verb, str(clips[0]), "--out", str(out), "--stack", str(folder), *lengths]) == 2
+        )
+        assert capsys.readouterr().err.count("\n") == 1 and not out.exists()
 
 
 def test_a_pickle_holds_no_weights_and_opens_the_same_stack(stack: Stack, clips: list[Path]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 
 from units.encoders.cpc import CPCEncoder, pieces
@@ -147,3 +149,77 @@ def test_what_cannot_be_read_is_refused(folder: Path, noises: list[np.ndarray], 
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match="LSTM, GRU, RNN"):
         CPCEncoder(folder)
+
+
+@pytest.mark.parametrize("n_samples", [160, 1599, 1600, 7999])
+def test_a_short_wave_read_strictly_gives_whole_frames_only(n_samples: int) -> None:
+    [piece] = pieces(n_samples, 8000, "last")
+    assert (piece.start, piece.end, piece.kept) == (0, n_samples, n_samples // 160)
+
+
+def plain_features(weights: dict[str, np.ndarray], config: CPCConfig, wave: np.ndarray) -> np.ndarray:
+    """What the released network gives in evaluation mode, by its formulas alone."""
+    at = {name: value.astype(np.float64) for name, value in weights.items()}
+    x_CN = wave.astype(np.float64)[None]
+    for index, (kernel, stride, padding) in enumerate(
+        ((10, 5, 3), (8, 4, 2), (4, 2, 1), (4, 2, 1), (4, 2, 1))
+    ):
+        padded = np.pad(x_CN, ((0, 0), (padding, padding)))
+        n_frames = (padded.shape[1] - kernel) // stride + 1
+        windows = np.stack([padded[:, i * stride : i * stride + kernel] for i in range(n_frames)])
+        x_CN = np.einsum("fik,oik->of", windows, at[f"gEncoder.conv{index}.weight"])
+        x_CN = x_CN + at[f"gEncoder.conv{index}.bias"][:, None]
+        name = f"gEncoder.batchNorm{index}"
+        if config.norm == "layerNorm":
+            x_CN = (x_CN - x_CN.mean(0)) / np.sqrt(x_CN.var(0, ddof=1) + 1e-5)
+        elif config.norm == "instanceNorm":
+            x_CN = (x_CN - x_CN.mean(1, keepdims=True)) / np.sqrt(x_CN.var(1, keepdims=True) + 1e-5)
+        elif config.norm == "batchNorm":
+            variance = at[f"{name}.running_var"][:, None]
+            x_CN = (x_CN - at[f"{name}.running_mean"][:, None]) / np.sqrt(variance + 1e-5)
+        if config.norm != "ID":
+            x_CN = x_CN * at[f"{name}.weight"].reshape(-1, 1) + at[f"{name}.bias"].reshape(-1, 1)
+        x_CN = np.maximum(x_CN, 0)
+    x_FC = x_CN.T
+    for level in range(config.n_levels):
+        input_GC, state_GD, input_G, state_G = (
+            at[f"gAR.baseNet.{part}_l{level}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        h_D, c_D = np.zeros(config.hidden_context), np.zeros(config.hidden_context)
+        outputs = []
+        for x_C in x_FC:
+            a_G, b_G = input_GC @ x_C + input_G, state_GD @ h_D + state_G
+            if config.context == "RNN":
+                h_D = np.tanh(a_G + b_G)
+            elif config.context == "LSTM":
+                i, f, g, o = np.split(a_G + b_G, 4)
+                c_D = sigmoid(f) * c_D + sigmoid(i) * np.tanh(g)
+                h_D = sigmoid(o) * np.tanh(c_D)
+            else:
+                (ar, az, an), (br, bz, bn) = np.split(a_G, 3), np.split(b_G, 3)
+                z = sigmoid(az + bz)
+                h_D = (1 - z) * np.tanh(an + sigmoid(ar + br) * bn) + z * h_D
+            outputs.append(h_D)
+        x_FC = np.stack(outputs)
+    return x_FC
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("context", RECURRENT)
+def test_every_kind_of_network_is_what_its_formulas_say(norm: str, context: str, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "encoder", norm=norm, context=context)
+    generator = np.random.default_rng(1)
+    weights = load_file(folder / "model.safetensors")
+    for name, value in weights.items():  # a fresh norm's scale, shift and statistics are trivial
+        if "batchNorm" in name and value.dtype == np.float32:
+            weights[name] = (0.5 + generator.random(value.shape)).astype(np.float32)
+    save_arrays(weights, folder / "model.safetensors")
+    wave = generator.normal(size=1999).astype(np.float32)
+    features_BFD, counts_B = CPCEncoder(folder).encode([wave])
+    expected = plain_features(weights, CPCConfig(8, 12, 3, context=context, norm=norm), wave)
+    assert counts_B.tolist() == [len(expected)]
+    np.testing.assert_allclose(features_BFD[0], expected, atol=1e-5, rtol=1e-4)

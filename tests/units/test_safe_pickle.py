@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import bz2
+import enum
+import gzip
 import hashlib
 import json
+import lzma
+import sys
+import types
+import zlib
 from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +24,8 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from units.errors import InputError
 from units.kmeans import codebook_id
+from units.pickle_allowed import find_plain, plain
+from units.pickle_machine import PickleMachine
 from units.safe_pickle import UnsafePickleError, read_joblib_kmeans, read_torch_file
 from units.torch_storage import STORAGE_DTYPES
 
@@ -128,11 +137,43 @@ def test_centroids_in_fortran_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_joblib_kmeans(tmp_path / "km.bin"), np.arange(8.0).reshape(2, 4))
 
 
-@pytest.mark.parametrize("compress", [("zlib", 3), ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)])
-def test_a_compressed_codebook_is_refused_with_the_remedy(compress: tuple[str, int], tmp_path: Path) -> None:
-    joblib.dump(KMeans(2, n_init=1).fit(np.eye(4)), tmp_path / "km.bin", compress=compress)
+@pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "xz", "lzma"])
+@pytest.mark.parametrize("level", [1, 3, 6, 9])
+def test_a_compressed_codebook(compress: str, level: int, tmp_path: Path) -> None:
+    fitted = KMeans(2, n_init=1).fit(np.eye(4))
+    file = tmp_path / "km.bin"
+    joblib.dump(fitted, file, compress=(compress, level))
+    np.testing.assert_array_equal(read_joblib_kmeans(file), fitted.cluster_centers_.astype(np.float32))
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UnsafePickleError, match="whole compressed file"):
+        read_joblib_kmeans(file)
+
+
+@pytest.mark.parametrize("compress", [zlib.compress, gzip.compress, bz2.compress, lzma.compress])
+def test_what_grows_too_large_is_refused(compress: Any, tmp_path: Path) -> None:
+    (tmp_path / "km.bin").write_bytes(compress(bytes(1 << 27)))
+    with pytest.raises(UnsafePickleError, match="at most"):
+        read_joblib_kmeans(tmp_path / "km.bin")
+
+
+def test_lz4_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "km.bin").write_bytes(b"\x04\x22\x4d\x18" + bytes(40))
     with pytest.raises(UnsafePickleError, match="compress=0"):
         read_joblib_kmeans(tmp_path / "km.bin")
+
+
+def test_a_choice_of_fairseq_s_settings_is_its_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Choices(str, enum.Enum):
+        none = "none"
+
+    module = types.ModuleType("fairseq.dataclass.constants")
+    Choices.__module__, Choices.__qualname__ = module.__name__, "Choices"
+    module.Choices = Choices  # type: ignore[attr-defined]
+    for name in ("fairseq", "fairseq.dataclass"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    torch.save({"ddp_backend": Choices.none}, tmp_path / "c.pt")
+    assert read_torch_file(tmp_path / "c.pt") == {"ddp_backend": "none"}
 
 
 def test_other_files_are_not_codebooks(tmp_path: Path) -> None:
@@ -174,3 +215,18 @@ def test_golden_codebooks_of_three_generations(golden: Path) -> None:
         np.testing.assert_array_equal(
             read_joblib_kmeans(file), arrays[f"{file.stem.replace('_km', '')}_centers"]
         )
+
+
+def test_numbers_and_arrays_that_python_2_wrote() -> None:
+    """There, bytes are text: opcode U."""
+    dtype = b"cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    numbers = np.array([1.5, -300.25]).tobytes()
+    scalar = b"\x80\x02cnumpy.core.multiarray\nscalar\n" + dtype + b"U\x08" + numbers[:8] + b"\x86R."
+    start = b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    array = start + b"(K\x01K\x02\x85" + dtype + b"\x89U\x10" + numbers + b"tb."
+
+    def read(data: bytes) -> Any:
+        return plain(PickleMachine(memoryview(data), "x", find_plain).run(), repr)
+
+    assert read(scalar) == 1.5
+    np.testing.assert_array_equal(read(array), [1.5, -300.25])

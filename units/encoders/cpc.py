@@ -50,7 +50,10 @@ def pieces(n_samples: int, max_chunk: int | None, remainder: str = "whole") -> l
             it gives none, although the reference then repeats the whole wave's frames.
     """
     if max_chunk is None or n_samples < max_chunk:
-        return [Piece(0, n_samples, n_frames(n_samples))]
+        kept = n_frames(n_samples)
+        if max_chunk is not None and remainder == "last":  # frames that are not whole are dropped here, too
+            kept = min(kept, n_samples // HOP_LENGTH or kept)
+        return [Piece(0, n_samples, kept)]
     chunks = range(0, n_samples - max_chunk + 1, max_chunk)
     result = [Piece(start, start + max_chunk, n_frames(max_chunk)) for start in chunks]
     end = len(chunks) * max_chunk
