@@ -2,7 +2,7 @@
 
     python -m scripts.train_mini_stack --data ../shared/data --build build/mini --out speechprompt/assets/mini
 
-Every stage leaves its result in the build folder and is skipped when it is there; a stage that is killed
+Every stage leaves its result in the build folder and is skipped when it is there; a long stage that is killed
 continues from its last checkpoint. Needs flite and espeak-ng (Debian packages). About three hours on two cores.
 """
 

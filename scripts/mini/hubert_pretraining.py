@@ -219,10 +219,6 @@ def pretrain_hubert(
                 }
                 with atomic_path(state_path) as temporary:
                     torch.save(state, temporary)
-    with atomic_path(
-        out / "heads.pt"
-    ) as temporary:  # what the layers were trained to tell, for a closer look
-        torch.save(model.state_dict(), temporary)
     with atomic_dir(folder) as temporary:
         model.hubert.save_pretrained(temporary)
     state_path.unlink(missing_ok=True)

@@ -60,7 +60,8 @@ def test_hard_units_are_one_hot_and_pass_gradients() -> None:
     assert score_BTK.grad is not None and (score_BTK.grad.abs() > 0).all()
 
 
-def test_clusters_find_the_kinds_of_frames_and_words() -> None:
+def test_clusters_find_the_kinds_of_frames_and_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.mini.unit_targets.WORD_DIRECTIONS", 3)  # all that tells three words apart
     rng = np.random.default_rng(0)
     centre_KD = rng.standard_normal((4, 16)) * 4
     kinds = [[0, 1], [1, 0], [2, 3]]
