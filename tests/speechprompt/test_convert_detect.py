@@ -94,7 +94,7 @@ WRONG: dict[str, tuple[Callable[[], bytes], str]] = {
     "a page instead of the file": (lambda: b"<!DOCTYPE html><html>", "expected a file written by torch"),
     "JSON": (lambda: json.dumps({"model": {}}).encode(), "expected a file written by torch"),
     "a WAV file": (lambda: b"RIFF\x24\x00\x00\x00WAVEfmt ", "expected a file written by torch"),
-    "our own format": (lambda: save({"w": W}), "expected a file written by torch"),
+    "our own format": (lambda: save({"w": W}), "safetensors, which need no conversion"),
     "NumPy's arrays": (zipped_arrays, "expected one data.pkl as torch writes it"),
     "a list": (lambda: saved([W]), "expected a checkpoint of a known kind"),
     "a tensor": (lambda: saved(W), "expected a checkpoint of a known kind"),
