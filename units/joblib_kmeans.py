@@ -20,7 +20,7 @@ from units.errors import InputError
 from units.pickle_allowed import NumpyArray, array_of, dtype_of, find_plain, n_bytes_of, plain
 from units.pickle_machine import Allowed, PickleMachine, Record, UnsafePickleError
 
-# How a compressed file begins, and what undoes it; lz4 is not in Python's library.
+# The two bytes that a compressed file begins with, and what undoes it; lz4 is not in Python's library.
 _INFLATE: dict[bytes, Callable[[], Any] | None] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(31),
     **dict.fromkeys((b"x\x01", b"x\x5e", b"x\x9c", b"x\xda"), zlib.decompressobj),
@@ -64,7 +64,7 @@ def read_joblib_kmeans(path: str | Path) -> np.ndarray:
         with path.open("rb") as file:  # mapped: nothing says that a file of this name is small
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         data = memoryview(mapped)
-        compressed = bytes(data[:8]).startswith(COMPRESSED)
+        compressed = bytes(data[:2]) in _INFLATE
         return _centroids(memoryview(_inflated(data)) if compressed else data, path)
     except UnsafePickleError as error:
         text = str(error)
@@ -73,7 +73,7 @@ def read_joblib_kmeans(path: str | Path) -> np.ndarray:
 
 def _inflated(data: memoryview) -> bytes:
     """Undo joblib's compression. Raises UnsafePickleError: damaged, too much, or of a kind that cannot be undone."""
-    make = next(make for magic, make in _INFLATE.items() if bytes(data[:8]).startswith(magic))
+    make = _INFLATE[bytes(data[:2])]
     if make is None:
         raise UnsafePickleError(
             "expected a joblib file without lz4, got one compressed by it; load it where you trust it and dump it with "

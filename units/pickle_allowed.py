@@ -106,8 +106,7 @@ def _encode(machine: PickleMachine, arguments: tuple[Any, ...]) -> bytes:
     text, encoding = arguments
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
         raise UnsafePickleError("expected latin-1 text that holds bytes, got another encoding")
-    machine.spend(0, len(text))
-    return text.encode("latin-1")
+    return _raw_bytes(machine, text)
 
 
 def _mapping(machine: PickleMachine, arguments: tuple[Any, ...]) -> dict[Any, Any]:

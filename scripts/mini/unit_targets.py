@@ -45,11 +45,11 @@ def whitening(values_ND: np.ndarray, n_directions: int) -> tuple[np.ndarray, np.
 
 
 def whitened(features: list[np.ndarray], seed: int) -> list[np.ndarray]:
-    """Each clip's features (F, D) along the principal directions of all of them, (F, DIRECTIONS) float32."""
-    frames_FD = np.concatenate([values_FD.astype(np.float32) for values_FD in features])
+    """Each clip's features (F, D) float32 along the principal directions of all of them, (F, DIRECTIONS) float32."""
+    frames_FD = np.concatenate(features)
     drawn = np.random.default_rng(seed).permutation(len(frames_FD))[:MAX_FRAMES]
     mean_D, matrix_DC = whitening(frames_FD[drawn], DIRECTIONS)
-    return [(values_FD.astype(np.float32) - mean_D) @ matrix_DC for values_FD in features]
+    return [(values_FD - mean_D) @ matrix_DC for values_FD in features]
 
 
 def frame_clusters(features: list[np.ndarray], n_clusters: int, seed: int) -> list[np.ndarray]:

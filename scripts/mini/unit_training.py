@@ -140,7 +140,7 @@ def begin(hubert: HubertModel, taught: list[Taught], settings: UnitSettings) -> 
     drawn = []
     with torch.no_grad():
         for step in range(30):
-            batch = draw(taught, settings, -1 - step + 2**31)
+            batch = draw(taught, settings, 2**31 - 1 - step)  # batches that no training step draws
             drawn.append(model.features(batch.state_BTD, batch.mask_BT)[batch.mask_BT].numpy())
     model.units.begin(np.concatenate(drawn), settings.seed)
     return model

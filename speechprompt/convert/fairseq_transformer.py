@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from speechprompt.fairseq import CheckpointError, UsedTensors
+from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.transformer import TransformerConfig
 
 # Options that change what a model computes, and the only value that ours compute. Absent options have it.
@@ -36,7 +36,7 @@ _NORMS = {
 }
 
 
-def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a transformer under the names that fairseq gives them since version 0.9.
 
     Before, one tensor held the projections to queries, keys and values, norms had numbers, and an output projection
@@ -56,16 +56,6 @@ def modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def refuse_projections(used: UsedTensors, what: object) -> None:
-    """Refuse a model whose embeddings have another width than its layers. Raises: CheckpointError naming the option."""
-    for side in ("encoder", "decoder"):
-        if f"{side}.project_in_dim.weight" in used:
-            raise CheckpointError(
-                f"{what}: expected {side}_input_dim equal to {side}_embed_dim, got others (project_in_dim); models "
-                "with it are not supported"
-            )
-
-
 def require_options(config: Mapping[str, Any], expected: Mapping[str, Any], what: object) -> None:
     """Refuse a model with an option that ours do not have. Raises: CheckpointError naming it."""
     for name, value in expected.items():
@@ -73,6 +63,29 @@ def require_options(config: Mapping[str, Any], expected: Mapping[str, Any], what
         if (found or None) != (value or None):  # 0, False, "" and None all say no
             raise CheckpointError(
                 f"{what}: expected {name} {value!r}, got {found!r}; models with it are not supported"
+            )
+
+
+def transformer_tensors(
+    checkpoint: FairseqCheckpoint, settings: Mapping[str, Any], expected: Mapping[str, Any]
+) -> UsedTensors:
+    """The tensors of a transformer under modern names, after checks of what ours cannot compute.
+
+    settings: of the model. expected: LM_OPTIONS or DECODER_OPTIONS. Raises: CheckpointError naming the option.
+    """
+    require_options(settings, expected, checkpoint.path)
+    used = UsedTensors(_modern_names(checkpoint.model), checkpoint.path)
+    _refuse_projections(used, checkpoint.path)
+    return used
+
+
+def _refuse_projections(used: UsedTensors, what: object) -> None:
+    """Refuse a model whose embeddings have another width than its layers. Raises: CheckpointError naming the option."""
+    for side in ("encoder", "decoder"):
+        if f"{side}.project_in_dim.weight" in used:
+            raise CheckpointError(
+                f"{what}: expected {side}_input_dim equal to {side}_embed_dim, got others (project_in_dim); models "
+                "with it are not supported"
             )
 
 

@@ -15,11 +15,9 @@ from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import (
     LM_OPTIONS,
     ignore_marks,
-    modern_names,
     norms,
     positions,
-    refuse_projections,
-    require_options,
+    transformer_tensors,
 )
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.gslm import GSLM
@@ -78,9 +76,7 @@ def read_gslm(
     """
     vocab = read_dictionary(checkpoint, dictionary)
     settings = {**checkpoint.config.get("task", {}), **checkpoint.config.get("model", {})}
-    require_options(settings, LM_OPTIONS, checkpoint.path)
-    used = UsedTensors(modern_names(checkpoint.model), checkpoint.path)
-    refuse_projections(used, checkpoint.path)
+    used = transformer_tensors(checkpoint, settings, LM_OPTIONS)
     for prefix, reason in (extra or {}).items():
         used.ignored_prefix(prefix, reason)
     n_rows, d_model = _table(used, vocab)

@@ -15,13 +15,11 @@ from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import (
     LM_OPTIONS,
     ignore_marks,
-    modern_names,
     norms,
     positions,
-    refuse_projections,
-    require_options,
     take_all,
     transformer_config,
+    transformer_tensors,
 )
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.folder import fill
@@ -46,14 +44,9 @@ def convert(
     Raises: InputError for another kind of model, or another model's data_config.
     """
     options, task = checkpoint.config["model"], checkpoint.config["task"]
-    settings = {
-        **task,
-        **options,
-        "decoder_normalize_before": True,
-    }  # whatever a file says, as in the reference
-    require_options(settings, LM_OPTIONS, checkpoint.path)
-    used = UsedTensors(modern_names(checkpoint.model), checkpoint.path)
-    refuse_projections(used, checkpoint.path)
+    # Pre-norm whatever a file says, as in the reference.
+    settings = {**task, **options, "decoder_normalize_before": True}
+    used = transformer_tensors(checkpoint, settings, LM_OPTIONS)
     data = {} if data_config is None else _read_json(Path(data_config))
     n_units = used.shape("decoder.embed_tokens.weight")[0] - len(SPECIALS)
     _require_equal(data, "n_units", n_units, data_config)

@@ -14,13 +14,11 @@ from speechprompt.convert.fairseq_transformer import (
     DECODER_OPTIONS,
     ignore_copy,
     ignore_marks,
-    modern_names,
     norms,
     positions,
-    refuse_projections,
-    require_options,
     take_all,
     transformer_config,
+    transformer_tensors,
 )
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.folder import fill
@@ -48,9 +46,7 @@ def convert(
     Raises: InputError for another kind of model, or a dictionary that is not its own.
     """
     options, task = checkpoint.config["model"], checkpoint.config["task"]
-    require_options(options, DECODER_OPTIONS, checkpoint.path)
-    used = UsedTensors(modern_names(checkpoint.model), checkpoint.path)
-    refuse_projections(used, checkpoint.path)
+    used = transformer_tensors(checkpoint, options, DECODER_OPTIONS)
     n_rows, _ = used.shape(ENCODER_EMBEDDING)
     vocab = MBartVocab(
         UnitVocab.from_dict_txt(dictionary).symbols, _languages(task) if languages is None else languages
