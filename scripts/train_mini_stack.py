@@ -29,7 +29,7 @@ from scripts.mini.phones import label_phones
 from scripts.mini.synthesis import synthesize
 from scripts.mini.targets import Targets
 from scripts.mini.unit_judge import judge_units
-from scripts.mini.unit_training import UnitSettings, train_units
+from scripts.mini.unit_training import BY_SPEAKER, UnitSettings, train_units
 from scripts.mini.voice import BEGINNING, TRAINING, train_voice
 from speechprompt.stack_folder import write_stack_json
 from units.encoders.hubert import HubertEncoder
@@ -50,6 +50,7 @@ FIRST_LAYER = 6  # of the first iteration, clustered into the targets of the sec
 SECOND_LAYER = 5  # of the second iteration, clustered into the targets of the third
 VOICE_LAYER = 8  # of the first iteration: its units begin the vocoder
 UNITS = UnitSettings(n_units=N_UNITS)
+FINAL_UNITS = UnitSettings(n_units=N_UNITS, groups=BY_SPEAKER, word_weight=1.0, n_copies=4, steps=1300)
 N_LINES = 8000
 N_MADE_UP_LINES = 1500
 N_HELD_OUT_LINES = 120
@@ -107,7 +108,8 @@ class Stages:
         """The encoder's last layer trained on through its own units, and the units as a codebook."""
         with self.timed("units"):
             if not self.codebook.exists():
-                _, centroids = train_units(corpus, folder, UNITS, self.unit_encoder.parent)
+                first, centroids = train_units(corpus, folder, UNITS, self.build / "unit_layer_by_source")
+                _, centroids = train_units(corpus, first, FINAL_UNITS, self.unit_encoder.parent, centroids)
                 quantizer = CodebookQuantizer(self._final_encoder(), centroids)
                 figures = judge_units(quantizer, self.data)
                 (self.build / "units.json").write_text(json.dumps(figures))
@@ -115,7 +117,7 @@ class Stages:
             return CodebookQuantizer(self._final_encoder(), load_codebook(self.codebook)[0])
 
     def _final_encoder(self) -> HubertEncoder:
-        return HubertEncoder(self.unit_encoder, UNITS.last_layer, name=NAME, dtype=torch.bfloat16)
+        return HubertEncoder(self.unit_encoder, FINAL_UNITS.last_layer, name=NAME, dtype=torch.bfloat16)
 
     def vocoder(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> UnitVocoder:
         """First spectral losses on the first iteration's units, then all losses on the final ones.

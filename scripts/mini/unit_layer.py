@@ -54,15 +54,28 @@ class LinearUnits(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
-    def begin(self, features_ND: np.ndarray, seed: int, gap: float = 3.0) -> None:
-        """K-means of whitened features; scores scaled until the best is ``gap`` ahead of the next on average."""
+    def begin(
+        self, features_ND: np.ndarray, seed: int, codebook_KD: np.ndarray | None = None, gap: float = 3.0
+    ) -> None:
+        """The units of a codebook (K, D), or k-means of whitened features, in what whitens the features.
+
+        Scores are scaled until the best is ``gap`` ahead of the next on average.
+        """
         mean_D, whitening_DD = whitening(features_ND, features_ND.shape[1])
         self.mean_D.copy_(torch.from_numpy(mean_D))
         self.whitening_DD.copy_(torch.from_numpy(whitening_DD))
-        white_ND = (features_ND - mean_D) @ whitening_DD
-        parts = np.array_split(white_ND, max(1, len(white_ND) // 10_000))
-        self.weight_KD.copy_(torch.from_numpy(fit_codebook(parts, len(self.weight_KD), seed=seed)))
-        self.bias_K.copy_(-self.weight_KD.square().sum(1) / 2)
+        if codebook_KD is None:
+            white_ND = (features_ND - mean_D) @ whitening_DD
+            parts = np.array_split(white_ND, max(1, len(white_ND) // 10_000))
+            weight_KD = fit_codebook(parts, len(self.weight_KD), seed=seed).astype(np.float64)
+            bias_K = -np.square(weight_KD).sum(1) / 2
+        else:
+            wide_KD = codebook_KD.astype(np.float64)
+            weight_KD = wide_KD @ np.linalg.inv(whitening_DD.astype(np.float64)).T
+            bias_K = wide_KD @ mean_D - np.square(wide_KD).sum(1) / 2
+        self.weight_KD.copy_(torch.from_numpy(weight_KD))
+        self.bias_K.copy_(torch.from_numpy(bias_K))
+        self.scale.fill_(1.0)
         best_N2 = self(torch.from_numpy(features_ND[:4096])).topk(2).values
         self.scale.copy_(gap / (best_N2[:, 0] - best_N2[:, 1]).mean())
 
@@ -126,17 +139,23 @@ class UnitLayer(nn.Module):
     """Transformer layers, units of the last one's output, and the two networks that units have to inform.
 
     layers: of a HuBERT with pre-norm, copied by the caller. frame_group_C, word_group_W: int64, which group of sources
-    a cluster was found in; only clusters of its own group are a clip's alternatives.
+    a cluster was found in; only clusters of its own group are a clip's alternatives. word_weight: of the loss on words.
     """
 
     frame_group_C: Tensor
     word_group_W: Tensor
 
     def __init__(
-        self, layers: nn.ModuleList, n_units: int, width: int, frame_group_C: Tensor, word_group_W: Tensor
+        self,
+        layers: nn.ModuleList,
+        n_units: int,
+        width: int,
+        frame_group_C: Tensor,
+        word_group_W: Tensor,
+        word_weight: float = 0.5,
     ):
         super().__init__()
-        self.layers = layers
+        self.layers, self.word_weight = layers, word_weight
         self.units = LinearUnits(n_units, width)
         self.frames = FrameTeller(n_units, len(frame_group_C))
         self.words = WordTeller(n_units, len(word_group_W))
@@ -182,4 +201,4 @@ class UnitLayer(nn.Module):
             "word_accuracy": (word_NW.argmax(-1) == word_N).float().mean().item(),
             "unit_perplexity": entropy.exp().item(),
         }
-        return frame_loss + 0.5 * word_loss - 0.1 * entropy, figures
+        return frame_loss + self.word_weight * word_loss - 0.1 * entropy, figures

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
+from sklearn.cluster import AgglomerativeClustering, KMeans
 
 from units.kmeans import assign, fit_codebook
 
@@ -25,6 +25,8 @@ class SourceTargets:
     """A group of sources that is clustered by itself.
 
     n_word_clusters: 0 where word clusters are not told. frame_weight: of its frames in the loss. share: of draws.
+    by_speaker: clusters are found, as many as that, within each speaker, and only there have to be told apart: what
+    differs between speakers then says nothing about them.
     """
 
     sources: tuple[str, ...]
@@ -32,6 +34,7 @@ class SourceTargets:
     n_word_clusters: int
     frame_weight: float
     share: float
+    by_speaker: bool = False
 
 
 def whitening(values_ND: np.ndarray, n_directions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,11 +64,21 @@ def frame_clusters(features: list[np.ndarray], n_clusters: int, seed: int) -> li
     return [assign(torch.from_numpy(values_FC), table).numpy() for values_FC in features]
 
 
-def word_clusters(features: list[np.ndarray], n_clusters: int, seed: int) -> np.ndarray:
-    """Cluster of every clip, (n_clips,) int64: of the mean features of its segments, one behind the other."""
-    words_NC = np.stack(
+def _described(features: list[np.ndarray]) -> np.ndarray:
+    """Every clip by the mean features of its segments, one behind the other: (n_clips, SEGMENTS * C)."""
+    return np.stack(
         [np.concatenate([part.mean(0) for part in np.array_split(f, SEGMENTS)]) for f in features]
     )
+
+
+def words_of_speaker(features: list[np.ndarray], n_clusters: int) -> np.ndarray:
+    """Cluster of every clip of one speaker, (n_clips,) int64, by Ward's linkage: too few clips for k-means."""
+    return np.asarray(AgglomerativeClustering(n_clusters).fit_predict(_described(features)), dtype=np.int64)
+
+
+def word_clusters(features: list[np.ndarray], n_clusters: int, seed: int) -> np.ndarray:
+    """Cluster of every clip, (n_clips,) int64, by k-means along the principal directions of what describes them."""
+    words_NC = _described(features)
     mean_C, matrix_CW = whitening(words_NC, WORD_DIRECTIONS)
     described_NW = (words_NC - mean_C) @ matrix_CW
     return np.asarray(

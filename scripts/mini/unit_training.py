@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +18,38 @@ from scripts.mini.clustering import layer_features
 from scripts.mini.corpus import SAMPLE_RATE, PackedCorpus
 from scripts.mini.perturbed_copies import PerturbedCopy, perturbed_copies
 from scripts.mini.unit_layer import UnitBatch, UnitLayer
-from scripts.mini.unit_targets import SourceTargets, frame_clusters, whitened, word_clusters
+from scripts.mini.unit_targets import (
+    SourceTargets,
+    frame_clusters,
+    whitened,
+    word_clusters,
+    words_of_speaker,
+)
 from units.atomic import atomic_dir
 from units.encoders.hubert import HubertEncoder
 
 SHORTEST_S = 0.2  # clips that are shorter have too few frames to be a word
-GROUPS = (
+_READ = SourceTargets(
+    ("read_sentences", "librispeech_9"), n_frame_clusters=200, n_word_clusters=0, frame_weight=1.0, share=0.05
+)
+BY_SOURCE = (
     SourceTargets(("arabic_sc",), n_frame_clusters=400, n_word_clusters=200, frame_weight=1.0, share=0.45),
     SourceTargets(("fsdd",), n_frame_clusters=300, n_word_clusters=100, frame_weight=2.0, share=0.5),
+    _READ,
+)
+BY_SPEAKER = (
     SourceTargets(
-        ("read_sentences", "librispeech_9"),
-        n_frame_clusters=200,
-        n_word_clusters=0,
+        ("arabic_sc",),
+        n_frame_clusters=80,
+        n_word_clusters=56,
         frame_weight=1.0,
-        share=0.05,
+        share=0.45,
+        by_speaker=True,
     ),
+    SourceTargets(
+        ("fsdd",), n_frame_clusters=80, n_word_clusters=20, frame_weight=2.0, share=0.5, by_speaker=True
+    ),
+    _READ,
 )
 
 
@@ -40,11 +57,14 @@ GROUPS = (
 class UnitSettings:
     """What is tried out.
 
+    groups: whose clips are drawn, and what is clustered. word_weight: of the loss on words, beside that on frames.
     target_layer: of the encoder as it was, clustered into targets; first_layer, last_layer: trained (1-based), units
     are read from the last; n_copies: perturbed copies of each clip; n_frames: longest crop.
     """
 
     n_units: int = 100
+    groups: tuple[SourceTargets, ...] = BY_SOURCE
+    word_weight: float = 0.5
     target_layer: int = 5
     first_layer: int = 5
     last_layer: int = 5
@@ -77,25 +97,53 @@ def teach(corpus: PackedCorpus, folder: Path, settings: UnitSettings) -> list[Ta
     below = HubertEncoder(folder, settings.first_layer - 1, dtype=torch.bfloat16)
     names, lengths_s = np.asarray(corpus.sources), np.diff(corpus.starts) / SAMPLE_RATE
     taught: list[Taught] = []
-    first_frame = first_word = 0
-    for group in GROUPS:
+    for group in settings.groups:
         clips = np.flatnonzero(np.isin(names, group.sources) & (lengths_s >= SHORTEST_S))
         clean = dict(top(corpus, clips))
-        features = whitened(list(clean.values()), settings.seed)
-        frames = frame_clusters(features, group.n_frame_clusters, settings.seed)
-        words = np.full(len(clean), -1)
-        if group.n_word_clusters:
-            words = first_word + word_clusters(features, group.n_word_clusters, settings.seed)
+        features = dict(zip(clean, whitened(list(clean.values()), settings.seed), strict=True))
         copies = [
             copied
             for number in range(settings.n_copies)
             for copied in perturbed_copies(corpus, below, clips, settings.seed * 1_009 + number)
         ]
-        frames_of = {clip: first_frame + found for clip, found in zip(clean, frames, strict=True)}
-        taught.append(Taught(group, copies, frames_of, dict(zip(clean, words.tolist(), strict=True))))
-        first_frame += group.n_frame_clusters
-        first_word += group.n_word_clusters
+        for part, members in parts_of(corpus, group, list(features)):
+            taught.append(_taught(part, {clip: features[clip] for clip in members}, copies, taught, settings))
     return taught
+
+
+def parts_of(
+    corpus: PackedCorpus, group: SourceTargets, clips: list[int]
+) -> list[tuple[SourceTargets, list[int]]]:
+    """A group with its clips, or where it is taken by speaker, every speaker's part of it with theirs."""
+    if not group.by_speaker:
+        return [(group, clips)]
+    of_speaker: dict[str, list[int]] = {}
+    for clip in clips:
+        of_speaker.setdefault(corpus.speakers[clip], []).append(clip)
+    part = replace(group, share=group.share / len(of_speaker))
+    return [(part, members) for _, members in sorted(of_speaker.items())]
+
+
+def _taught(
+    part: SourceTargets,
+    features: dict[int, np.ndarray],
+    copies: list[PerturbedCopy],
+    before: list[Taught],
+    settings: UnitSettings,
+) -> Taught:
+    """Cluster one part's clips; clusters are numbered on from those of the parts before."""
+    first_frame = sum(earlier.group.n_frame_clusters for earlier in before)
+    first_word = sum(earlier.group.n_word_clusters for earlier in before)
+    rows = list(features.values())
+    frames = frame_clusters(rows, part.n_frame_clusters, settings.seed)
+    words = np.full(len(rows), -1)
+    if part.n_word_clusters and part.by_speaker:
+        words = first_word + words_of_speaker(rows, part.n_word_clusters)
+    elif part.n_word_clusters:
+        words = first_word + word_clusters(rows, part.n_word_clusters, settings.seed)
+    frames_of = {clip: first_frame + found for clip, found in zip(features, frames, strict=True)}
+    words_of = dict(zip(features, words.tolist(), strict=True))
+    return Taught(part, [copied for copied in copies if copied.clip in features], frames_of, words_of)
 
 
 def draw(taught: list[Taught], settings: UnitSettings, step: int) -> UnitBatch:
@@ -127,8 +175,10 @@ def groups_of_clusters(sizes: list[int]) -> torch.Tensor:
     return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
 
 
-def begin(hubert: HubertModel, taught: list[Taught], settings: UnitSettings) -> UnitLayer:
-    """The encoder's own layers, and units begun from k-means of what they make of some batches."""
+def begin(
+    hubert: HubertModel, taught: list[Taught], settings: UnitSettings, codebook_KD: np.ndarray | None
+) -> UnitLayer:
+    """The encoder's own layers, and units begun from a codebook or k-means of what they make of some batches."""
     layers = copy.deepcopy(hubert.encoder.layers[settings.first_layer - 1 : settings.last_layer])
     model = UnitLayer(
         nn.ModuleList(layers),
@@ -136,28 +186,34 @@ def begin(hubert: HubertModel, taught: list[Taught], settings: UnitSettings) -> 
         hubert.config.hidden_size,
         groups_of_clusters([part.group.n_frame_clusters for part in taught]),
         groups_of_clusters([part.group.n_word_clusters for part in taught]),
+        settings.word_weight,
     )
     drawn = []
     with torch.no_grad():
         for step in range(30):
             batch = draw(taught, settings, 2**31 - 1 - step)  # batches that no training step draws
             drawn.append(model.features(batch.state_BTD, batch.mask_BT)[batch.mask_BT].numpy())
-    model.units.begin(np.concatenate(drawn), settings.seed)
+    model.units.begin(np.concatenate(drawn), settings.seed, codebook_KD)
     return model
 
 
 def train_units(
-    corpus: PackedCorpus, folder: Path, settings: UnitSettings, out: Path
+    corpus: PackedCorpus,
+    folder: Path,
+    settings: UnitSettings,
+    out: Path,
+    codebook_KD: np.ndarray | None = None,
 ) -> tuple[Path, np.ndarray]:
     """Folder of the encoder with its last layers trained on, which ends at ``last_layer``, and the codebook (K, D).
 
     corpus: of which real speech is used. folder: transformers folder of the encoder so far. out: for encoder and log.
+    codebook_KD: units to go on with; None to begin with k-means.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    hubert = HubertModel.from_pretrained(folder)
+    hubert = HubertModel.from_pretrained(folder).float()
     taught = teach(corpus, folder, settings)
-    model = begin(hubert, taught, settings)
+    model = begin(hubert, taught, settings, codebook_KD)
     rates = [settings.learning_rate, settings.unit_learning_rate, settings.teller_learning_rate]
     optimizer = torch.optim.AdamW(
         [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,14 @@ from scripts.mini.corpus import Clip, PackedCorpus, pack
 from scripts.mini.linear_codebook import as_centroids
 from scripts.mini.perturbed_copies import perturbed_copies
 from scripts.mini.unit_layer import LinearUnits, UnitBatch, UnitLayer, hard_units
-from scripts.mini.unit_targets import frame_clusters, whitened, word_clusters
-from scripts.mini.unit_training import GROUPS, UnitSettings, train_units
+from scripts.mini.unit_targets import (
+    SourceTargets,
+    frame_clusters,
+    whitened,
+    word_clusters,
+    words_of_speaker,
+)
+from scripts.mini.unit_training import BY_SOURCE, BY_SPEAKER, UnitSettings, parts_of, train_units
 from units.encoders.hubert import HubertEncoder
 from units.kmeans import assign
 
@@ -40,7 +47,11 @@ def test_learned_units_and_their_codebook_choose_alike() -> None:
     x_ND = (rng.standard_normal((4000, 24)) * scale_D + 5).astype(np.float32)
     units = LinearUnits(12, 24)
     units.begin(x_ND, seed=0)
+    as_before = LinearUnits(12, 24)
+    as_before.begin(x_ND, seed=1, codebook_KD=units.centroids())
     with torch.no_grad():
+        first_N, again_N = (made(torch.from_numpy(x_ND)).argmax(1) for made in (units, as_before))
+        assert (first_N == again_N).float().mean() > 0.99  # training goes on where a codebook left off
         units.bias_K += torch.randn(12, generator=torch.Generator().manual_seed(0))
         score_NK = units(torch.from_numpy(x_ND))
     best_N2 = score_NK.topk(2).values
@@ -75,8 +86,18 @@ def test_clusters_find_the_kinds_of_frames_and_words(monkeypatch: pytest.MonkeyP
             np.bincount(found[np.concatenate(labels) == kind]).max()
             > 0.95 * (np.concatenate(labels) == kind).sum()
         )
-    clusters = word_clusters(white, 3, seed=0)
-    assert len({(tuple(word), int(c)) for word, c in zip(words, clusters, strict=True)}) == 3
+    for clusters in (word_clusters(white, 3, seed=0), words_of_speaker(white, 3)):
+        assert len({(tuple(word), int(c)) for word, c in zip(words, clusters, strict=True)}) == 3
+
+
+def test_a_group_by_speaker_is_a_part_for_each(corpus: PackedCorpus) -> None:
+    fsdd = next(group for group in BY_SPEAKER if group.sources == ("fsdd",))
+    clips = np.flatnonzero(np.asarray(corpus.sources) == "fsdd").tolist()
+    parts = parts_of(corpus, fsdd, clips)
+    assert sorted(clip for _, members in parts for clip in members) == clips
+    assert [{corpus.speakers[clip] for clip in members} for _, members in parts] == [{"a"}, {"b"}]
+    assert sum(part.share for part, _ in parts) == pytest.approx(fsdd.share)
+    assert parts_of(corpus, BY_SOURCE[1], clips) == [(BY_SOURCE[1], clips)]
 
 
 @pytest.fixture
@@ -104,7 +125,7 @@ def corpus(tmp_path: Path) -> PackedCorpus:
     """Chirps of two kinds in every group of sources, each 0.4 to 0.8 s."""
     rng = np.random.default_rng(0)
     clips = []
-    for source in [source for group in GROUPS for source in group.sources]:
+    for source in [source for group in BY_SOURCE for source in group.sources]:
         for number in range(24):
             t = np.arange(int(16_000 * rng.uniform(0.4, 0.8))) / 16_000
             low, high = (200, 2000) if number % 2 else (1500, 300)
@@ -113,7 +134,7 @@ def corpus(tmp_path: Path) -> PackedCorpus:
             )
             path = tmp_path / f"{source}_{number}.wav"
             soundfile.write(path, wave, 16_000)
-            clips.append(Clip(source, "s", path))
+            clips.append(Clip(source, "ab"[number % 3 == 0], path))
     return pack(clips, tmp_path / "packed")
 
 
@@ -135,18 +156,28 @@ def test_a_perturbed_copy_says_which_clean_frame_each_of_its_frames_was(
         np.testing.assert_array_equal(first.state_FD, second.state_FD)
 
 
+@pytest.mark.parametrize("groups", [BY_SOURCE, BY_SPEAKER], ids=["by source", "by speaker"])
 def test_training_units_moves_the_last_layer_only_and_lowers_the_loss(
-    encoder: Path, corpus: PackedCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    groups: tuple[SourceTargets, ...],
+    encoder: Path,
+    corpus: PackedCorpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = tuple(
-        type(group)(group.sources, 6, min(group.n_word_clusters, 2), group.frame_weight, group.share)
-        for group in GROUPS
+        replace(group, n_frame_clusters=6, n_word_clusters=min(group.n_word_clusters, 2)) for group in groups
     )
-    monkeypatch.setattr("scripts.mini.unit_training.GROUPS", small)
     monkeypatch.setattr("scripts.mini.unit_targets.DIRECTIONS", 16)
     monkeypatch.setattr("scripts.mini.unit_targets.WORD_DIRECTIONS", 8)
     settings = UnitSettings(
-        n_units=8, target_layer=2, first_layer=2, last_layer=2, steps=100, batch=16, n_copies=1
+        n_units=8,
+        groups=small,
+        target_layer=2,
+        first_layer=2,
+        last_layer=2,
+        steps=100,
+        batch=16,
+        n_copies=1,
     )
     folder, centroids_KD = train_units(corpus, encoder, settings, tmp_path / "out")
     before, after = HubertModel.from_pretrained(encoder), HubertModel.from_pretrained(folder)
