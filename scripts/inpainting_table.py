@@ -1,9 +1,10 @@
-r"""What fills gaps how well: damaged, nearest neighbour, plain language model, prompt, resynthesized original.
+r"""What fills gaps how well: damaged, nearest neighbour, plain model, prompt, fine-tuning, resynthesized original.
 
-    python -m scripts.inpainting_table --run runs/inpainting --split test --out tables/inpainting
+    python -m scripts.inpainting_table --run runs/inpainting --split test --out tables/inpainting --finetune
 
-All methods see the same gaps. Writes table.md, table.json and, with --audio, every spoken recording, to listen to and
-for a judge.
+All methods see the same gaps. With --finetune a copy of the whole language model is trained as the prompt was, in
+OUT/finetuned, or where that was interrupted continued; the same command finds it finished. Writes table.md, table.json
+and, with --audio, every spoken recording, to listen to and for a judge.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import typer
 from scripts.interval_cells import interval_cells
 from speechprompt.cli.boundary import guarded
 from speechprompt.cli.options import JudgeName
-from speechprompt.generate.inpainting_evaluation import METHODS, compare
+from speechprompt.generate.inpainting_evaluation import FINETUNE, METHODS, compare
 from speechprompt.generate.inpainting_run import load_inpainting_run
+from speechprompt.generate.inpainting_training import FINETUNE_LR, finetune_as
 from speechprompt.judge import load_judge
 from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.suite.settings import split_names
@@ -43,19 +45,19 @@ NAMES = {
     "plain": "plain language model",
     "masked": "plain language model, gap masked",
     "prompt": "prompt",
+    FINETUNE: "fine-tuning of the whole model",
     "resynthesized": "clean units, resynthesized",
 }
 
 
-def markdown(measured: Mapping[str, Mapping[str, Any]], trained: int) -> str:
-    """The table, with 95% intervals; `trained`: weights of the prompt."""
+def markdown(measured: Mapping[str, Mapping[str, Any]], trained: Mapping[str, int]) -> str:
+    """The table, with 95% intervals; `trained`: how many weights, by method."""
     lines = [
         f"| | trained | {' | '.join(title for _, title, _ in COLUMNS)} |",
         "|---|---|" + "---|" * len(COLUMNS),
     ]
     for name, measures in measured.items():
-        n_trained = f"{trained:,}" if name == "prompt" else "0"
-        cells = [NAMES.get(name, name), n_trained, *interval_cells(measures, COLUMNS)]
+        cells = [NAMES.get(name, name), f"{trained.get(name, 0):,}", *interval_cells(measures, COLUMNS)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -69,6 +71,10 @@ def main(
     ] = None,
     methods: Annotated[str, typer.Option(metavar="A,B")] = ",".join(METHODS),
     beam: Annotated[int, typer.Option(min=1)] = 1,
+    finetune: Annotated[
+        bool, typer.Option("--finetune", help="Also train the whole model for it, in DIR/finetuned.")
+    ] = False,
+    finetune_lr: Annotated[float, typer.Option(help="Learning rate of that.")] = FINETUNE_LR,
     audio: Annotated[bool, typer.Option("--audio", help="Keep the spoken recordings.")] = False,
     judge: JudgeName = None,
 ) -> None:
@@ -80,10 +86,18 @@ def main(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_audio(file, wave, sample_rate)
 
+    names = split_names("--methods", methods)
+    trained = {"prompt": opened.record.trainable_parameters}
+    finetuned = None
+    if finetune:
+        finetuned = finetune_as(opened, out / "finetuned", lr=finetune_lr, progress=True)
+        trained[FINETUNE] = finetuned.record.trainable_parameters
+        names = [*names, FINETUNE]
     measured = compare(
         opened,
         split,
-        split_names("--methods", methods),
+        names,
+        finetuned=finetuned,
         data=data,
         writing=WritingConfig(beam=beam),
         keep=keep if audio else None,
@@ -91,7 +105,7 @@ def main(
         progress=True,
     )
     out.mkdir(parents=True, exist_ok=True)
-    table = markdown(measured, opened.record.trainable_parameters)
+    table = markdown(measured, trained)
     about = {"run": str(run), "split": split, "settings": opened.record.to_dict(), "measures": measured}
     for name, text in (("table.md", table), ("table.json", json.dumps(about, indent=1) + "\n")):
         with atomic_path(out / name) as file:

@@ -28,6 +28,7 @@ from units.types import Wave
 
 Keep = Callable[[str, str, Wave, int], None]  # method, utterance, wave, sample rate
 METHODS = ("corrupted", "nearest", "plain", "masked", "prompt", "resynthesized")
+FINETUNE = "finetune"  # of a run that need not be there
 
 
 def evaluate_inpainting(
@@ -69,6 +70,7 @@ def compare(
     split: str,
     methods: Sequence[str] = METHODS,
     *,
+    finetuned: InpaintingRun | None = None,
     task: Task | None = None,
     data: str | Path | None = None,
     writing: WritingConfig | None = None,
@@ -81,14 +83,21 @@ def compare(
 
     methods: "corrupted", what is heard of the damaged recordings; "nearest", see NearestFill; "plain", the language
     model without a prompt, shown gaps as the run's prompt is; "masked", the same with `<mask>` in each gap, as in its
-    pretraining; "prompt", the run; "resynthesized", the clean units, which no filling can beat.
+    pretraining; "prompt", the run; "finetune", the run `finetuned`, see `finetune_as`; "resynthesized", the clean
+    units, which no filling can beat.
     keep: is given every spoken recording. Other arguments as `evaluate_inpainting`.
-    Raises InputError: an unknown method or split, a split without recordings, a judge without audio; AudioError:
-    recordings that cannot be used.
+    Raises InputError: an unknown method or split, a split without recordings, a judge without audio, a finetuned run of
+    other gaps; AudioError: recordings that cannot be used.
     """
-    unknown = sorted(set(methods) - set(METHODS))
+    known = METHODS if finetuned is None else (*METHODS, FINETUNE)
+    unknown = sorted(set(methods) - set(known))
     if unknown:
-        raise InputError(f"method: expected one of {', '.join(METHODS)}, got {unknown[0]!r}; choose another")
+        raise InputError(f"method: expected one of {', '.join(known)}, got {unknown[0]!r}; choose another")
+    if finetuned is not None and finetuned.config.corruption != run.config.corruption:
+        raise InputError(
+            f"{finetuned.folder}: expected a run trained on the gaps of {run.folder}, got "
+            f"{finetuned.config.corruption}; train it with the same settings"
+        )
     task = task or get_task(run.record.task, data if data is not None else run.record.data)
     rows = damaged(task, split, run.stack, run.config, progress=progress)
     if not rows:
@@ -102,7 +111,8 @@ def compare(
     kind, references = ("", []) if judge is None else _references(judge, utterances, rate)
     measured = {}
     for name in methods:
-        filled = _fill(name, run, task, writing, progress)(rows)
+        trained = finetuned if name == FINETUNE and finetuned is not None else run
+        filled = _fill(name, trained, task, writing, progress)(rows)
         measured[name] = unit_measures(rows, filled)
         if not speaks:
             continue
@@ -140,7 +150,7 @@ def _fill(name: str, run: InpaintingRun, task: Task, writing: WritingConfig | No
     if name == "nearest":
         known = damaged(task, "train", run.stack, run.config, 0, progress=progress)
         return NearestFill([row.clean for row in known], guard=run.config.guard)
-    if name == "prompt":
+    if name in ("prompt", FINETUNE):
         return run.inpainter(writing)
     config = run.config if name == "plain" else replace(run.config, masked=True)
     return plain_inpainter(run.stack, config, writing)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speechprompt.checkpoint import read_record, require_free
+from speechprompt.checkpoint import RECORD_FILE, read_record, require_free
 from speechprompt.generate.damaged import Damaged, damaged_units
 from speechprompt.generate.inpainter import InpaintingConfig, training_pair
-from speechprompt.generate.inpainting_run import TASK, InpaintingRun
+from speechprompt.generate.inpainting_run import TASK, InpaintingRun, load_inpainting_run
 from speechprompt.generate.pair_training import TRAINING, Pairs, train_on_pairs
 from speechprompt.seq2seq.batch import Pair
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
@@ -20,6 +20,7 @@ from speechprompt.train_config import TrainConfig
 from tasks.base import Task
 from tasks.registry import get_task
 
+FINETUNE_LR = 3e-4  # below what trains such a model from nothing: the prompts' would destroy it
 HELD_OUT_VERSION = 1_000_000  # of the damage of what is not trained on: never one of training's
 
 
@@ -63,6 +64,28 @@ def train_inpainting(
         progress=progress,
     )
     return InpaintingRun(Path(out), read_record(out), stack, prompted, config)
+
+
+def finetune_as(
+    run: InpaintingRun, out: str | Path, *, lr: float = FINETUNE_LR, progress: bool = False
+) -> InpaintingRun:
+    """Train every weight of a copy of the language model, without a prompt, for what `run`'s prompt was trained for.
+
+    Same recordings, gaps, seed and settings, but for the learning rate. out: the run folder; a finished one is opened,
+    an unfinished one continued. Raises: as `train_inpainting`.
+    """
+    if (Path(out) / RECORD_FILE).is_file() and read_record(out).status == "finished":
+        return load_inpainting_run(out, stack=run.stack)
+    config = Seq2SeqPromptConfig(**run.record.prompt)
+    return train_inpainting(
+        get_task(run.record.task, run.record.data),
+        run.stack,
+        out,
+        prompt=replace(config, kind="none", length=0, cross_attention=False, finetune=True),
+        config=run.config,
+        training=replace(TrainConfig.from_dict(dict(run.record.training)), lr=lr),
+        progress=progress,
+    )
 
 
 def _pairs(

@@ -249,6 +249,31 @@ def test_evaluation_and_table_measure_every_method_on_the_same_gaps(
         compare(load_inpainting_run(inpainting_run), "test", ["magic"])
 
 
+def test_the_table_may_fine_tune_the_whole_model_for_the_same_gaps(
+    inpainting_run: Path, tmp_path: Path
+) -> None:
+    run, out = load_inpainting_run(inpainting_run), tmp_path / "table"
+    before = run.stack.seq2seq.fingerprint()
+    inpainting_table.main(inpainting_run, out, methods="prompt", finetune=True, finetune_lr=1e-3)
+    lines = (out / "table.md").read_text().splitlines()
+    finetuned = load_inpainting_run(out / "finetuned")
+    n_trained = finetuned.record.trainable_parameters
+    assert n_trained == sum(weight.numel() for weight in run.stack.seq2seq.parameters())
+    assert finetuned.record.frozen_parameters == 0 and finetuned.config == run.config
+    assert [line.split(" | ")[1] for line in lines[2:]] == [
+        f"{run.record.trainable_parameters:,}",
+        f"{n_trained:,}",
+    ]
+    written = (out / "finetuned" / "prompt.safetensors").stat()
+    inpainting_table.main(inpainting_run, out, methods="prompt", finetune=True)
+    assert (out / "finetuned" / "prompt.safetensors").stat().st_mtime_ns == written.st_mtime_ns
+    assert (out / "table.md").read_text().splitlines() == lines
+    assert load_inpainting_run(inpainting_run).stack.seq2seq.fingerprint() == before
+    other = replace(run, config=replace(run.config, corruption=replace(run.config.corruption, n_spans=2)))
+    with pytest.raises(InputError, match="same settings"):
+        compare(run, "test", ["finetune"], finetuned=other)
+
+
 def test_a_judge_compares_words_with_texts_or_with_what_it_hears_in_the_original(
     inpainting_run: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
