@@ -21,7 +21,8 @@ from scripts.interval_cells import interval_cells
 from speechprompt.cli.boundary import guarded
 from speechprompt.cli.options import JudgeName
 from speechprompt.decode import SamplingConfig
-from speechprompt.generate.continuation_evaluation import measure_continuations
+from speechprompt.generate.continuation_evaluation import PLAIN, measure_continuations
+from speechprompt.generate.continuation_run import load_continuation_run
 from speechprompt.judge import load_judge
 from speechprompt.lm import load_lm
 from speechprompt.stack_folder import load_stack
@@ -55,6 +56,10 @@ def main(
     data: Annotated[Path, typer.Option(metavar="ROOT", help="A folder of recordings, or a CSV of path.")],
     held_out: Annotated[Path, typer.Option(metavar="DIR", help="Another language model of these units.")],
     stack: Annotated[str, typer.Option(metavar="NAME")] = "mini",
+    run: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Also continue by this prompt, trained for it on the stack."),
+    ] = None,
     split: Annotated[str, typer.Option(help="Of the recordings: train, valid or test.")] = "test",
     seed_ratios: Annotated[str, typer.Option(metavar="R,R")] = "0.25,0.5,0.75",
     temperature: Annotated[float, typer.Option()] = 0.7,
@@ -67,19 +72,30 @@ def main(
         ratios = [float(part) for part in seed_ratios.split(",")]
     except ValueError:
         raise InputError(f"--seed-ratios: expected numbers, got {seed_ratios!r}; write 0.25,0.5") from None
-    paths = [u.path for u in get_task("inpainting", data).utterances(split) if u.path is not None]
+    paths = [u.path for u in get_task("continuation", data).utterances(split) if u.path is not None]
     lm = load_lm(held_out).freeze()
     parts, listener = load_stack(stack), None if judge is None else load_judge(judge)
+    prefixes = dict(PLAIN)
+    if run is not None:
+        prefixes["continuation, prompted"] = load_continuation_run(run, stack=parts).prompted.prefix()
     sampling = replace(SamplingConfig(seed=seed), temperature=temperature)
     measured = {
         str(ratio): measure_continuations(
-            parts, paths, lm, seed_ratio=ratio, sampling=sampling, judge=listener, seed=seed
+            parts,
+            paths,
+            lm,
+            seed_ratio=ratio,
+            sampling=sampling,
+            judge=listener,
+            prefixes=prefixes,
+            seed=seed,
         )
         for ratio in ratios
     }
     out.mkdir(parents=True, exist_ok=True)
     about = {
         "stack": stack,
+        "run": None if run is None else str(run),
         "data": str(data),
         "split": split,
         "held_out": str(held_out),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from speechprompt.batch import bucket
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
 from speechprompt.vocab import UnitVocab
 from tasks.metrics import ratio_interval
 from units.errors import InputError
@@ -43,9 +44,11 @@ def row_losses(lm: UnitLM, row_BT: Tensor, label_smoothing: float = 0.0) -> Tens
     return token_losses(lm, row_BT, label_smoothing).sum(1)
 
 
-def token_losses(lm: UnitLM, row_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def token_losses(
+    lm: UnitLM, row_BT: Tensor, label_smoothing: float = 0.0, *, prefix: Prefix | None = None
+) -> Tensor:
     """Cross entropy, in nats, of each token after the first, 0 at padding: (B, T - 1) float32."""
-    logits_BTV = lm.logits(lm(lm.embed(row_BT[:, :-1]))).float()
+    logits_BTV = lm.logits(lm(lm.embed(row_BT[:, :-1]), prefix=prefix)).float()
     return F.cross_entropy(
         logits_BTV.transpose(1, 2),
         row_BT[:, 1:],
@@ -62,12 +65,14 @@ def sequence_losses(
     *,
     given: Sequence[int] | None = None,
     end: bool = True,
+    prefix: Prefix | None = None,
     batch_tokens: int = 8_192,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Summed cross entropy, in nats, and number of tokens of each unit array: (N,) float64 and (N,) int64.
 
     given: units at the beginning of each that are read and not counted; None for none. end: count the final `</s>`,
-    which a cut-off sequence does not have. Uses evaluation mode. What the model cannot read at once is read in pieces.
+    which a cut-off sequence does not have. prefix: of a deep prompt, see `UnitLM.prefix`. Uses evaluation
+    mode. What the model cannot read at once is read in pieces.
     """
     n_given = [0] * len(sequences) if given is None else given
     rows, owners, counted = [], [], []
@@ -88,7 +93,7 @@ def sequence_losses(
     for run in bucket(np.array([len(rows[i]) for i in order]), batch_tokens):
         index = [order[i] for i in run]
         row_BT = padded([rows[i] for i in index], lm.vocab.pad).to(lm.device)
-        losses_BT = token_losses(lm, row_BT).double().cpu().numpy()
+        losses_BT = token_losses(lm, row_BT, prefix=prefix).double().cpu().numpy()
         for i, loss_T in zip(index, losses_BT, strict=True):
             first, last = counted[i]
             losses_N[owners[i]] += loss_T[first:last].sum()
@@ -104,13 +109,18 @@ def perplexity(lm: UnitLM, sequences: Sequence[np.ndarray], batch_tokens: int = 
 
 
 def perplexity_measures(
-    lm: UnitLM, sequences: Sequence[np.ndarray], *, given: Sequence[int] | None = None, seed: int = 0
+    lm: UnitLM,
+    sequences: Sequence[np.ndarray],
+    *,
+    given: Sequence[int] | None = None,
+    prefix: Prefix | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """`perplexity` per unit of unit arrays, without their end, and its 95% bootstrap interval over sequences.
 
-    given: as `sequence_losses`. Raises InputError where no unit is left to be counted.
+    given, prefix: as `sequence_losses`. Raises InputError where no unit is left to be counted.
     """
-    losses_N, counts_N = sequence_losses(lm, sequences, given=given, end=False)
+    losses_N, counts_N = sequence_losses(lm, sequences, given=given, end=False, prefix=prefix)
     if not counts_N.sum():
         raise InputError("perplexity: expected units behind those given, got none; generate some")
     low, high = ratio_interval(losses_N, counts_N, seed=seed)

@@ -61,12 +61,19 @@ def load_run(folder: str | Path, *, stack: Stack | str | Path | None = None, dev
     if record.generation:
         raise RunError(
             f"{folder}: expected a run that labels or writes down speech, got one of {record.task}, which generates "
-            "speech; use load_inpainting_run"
+            f"speech; use load_{record.task}_run"
         )
     if record.method != "prompt":
         raise RunError(
             f"{folder}: expected the run of a prompt, got one of method {record.method}; repeat it with run_method"
         )
+    opened = stack_of_run(folder, record, stack, device)
+    tensors = load_prompt(folder, opened.lm_fingerprint)
+    return Run(folder, record, opened, restore(record, opened.lm, tensors))
+
+
+def stack_of_run(folder: Path, record: RunRecord, stack: Stack | str | Path | None, device: str) -> Stack:
+    """The stack that a run was trained on; arguments and errors as `load_run`."""
     if not isinstance(stack, Stack):
         stack = load_stack(record.stack if stack is None else stack, device)
     record.spec.require_equal(stack.spec, f"run {folder}", f"stack {stack.name}")
@@ -76,8 +83,7 @@ def load_run(folder: str | Path, *, stack: Stack | str | Path | None = None, dev
             f"{folder}: expected the language model {record.lm_fingerprint[:12]} it was trained on, got "
             f"{fingerprint[:12]} in stack {stack.name}; use the stack it was trained with"
         )
-    tensors = load_prompt(folder, fingerprint)
-    return Run(folder, record, stack, restore(record, stack.lm, tensors))
+    return stack
 
 
 def restore(record: RunRecord, lm: UnitLM, tensors: Mapping[str, Tensor]) -> PromptedLM:

@@ -13,6 +13,7 @@ NAMES: tuple[str, ...] = (
     "arabic_speech_commands",
     "arabic_speech_database",
     "audio_classification",
+    "continuation",
     "csv_classification",
     "dysarthria_classification",
     "emotion_recognition",

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from speechprompt import __version__
-from speechprompt.cli.audio_verbs import continue_, quantize, resynthesize
+from speechprompt.cli.audio_verbs import quantize, resynthesize
 from speechprompt.cli.checkpoint_verbs import convert
+from speechprompt.cli.continue_verb import continue_
 from speechprompt.cli.demo_verb import demo
 from speechprompt.cli.evaluate_verb import evaluate
 from speechprompt.cli.file_verbs import fetch

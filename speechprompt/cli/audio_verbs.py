@@ -1,4 +1,4 @@
-"""Verbs from audio to units and back: quantize, resynthesize, continue."""
+"""Verbs from audio to units and back: quantize, resynthesize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechprompt.cli.boundary import emit
-from speechprompt.cli.options import AudioFile, AudioFiles, Json, OutAudio, Seed, StackName
+from speechprompt.cli.options import AudioFile, AudioFiles, Json, OutAudio, StackName
 
 if TYPE_CHECKING:
     from speechprompt.stack import Stack
@@ -131,94 +131,6 @@ def resynthesize(
         {"out": str(out), "seconds": seconds, "units": units.units.tolist()},
         f"{out}: {seconds:.2f} s from {len(units)} units",
         as_json=as_json,
-    )
-
-
-def continue_(
-    audio: AudioFile,
-    out: Annotated[
-        Path, typer.Option(metavar="WAV", help="File to write: .wav, .flac or .ogg; with --stream .wav or -.")
-    ],
-    seed_s: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS", help="How much of AUDIO to hear first.  [default: 2.0]", show_default=False
-        ),
-    ] = None,
-    seed_ratio: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="The same as a share of it: 0.25, 0.5, 0.75.", show_default=False),
-    ] = None,
-    length_s: Annotated[float, typer.Option(metavar="SECONDS", help="How much new speech to add.")] = 4.0,
-    stack: StackName = "mini",
-    temperature: Annotated[float, typer.Option(help="Below 1: more likely units; above: bolder.")] = 0.7,
-    top_k: Annotated[int, typer.Option(help="Sample among so many likeliest units; 0: all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Sample among units of this total probability.")] = 1.0,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest unit.")] = False,
-    duration_temperature: Annotated[
-        float | None, typer.Option(min=0, help="pGSLM: of durations.", show_default=False)
-    ] = None,
-    f0_temperature: Annotated[
-        float | None, typer.Option(min=0, help="pGSLM: of pitch.", show_default=False)
-    ] = None,
-    speaker: Annotated[
-        str | None, typer.Option(help="A voice of the vocoder; its first where not given.")
-    ] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream", help="Write piece by piece while units are still being made.")
-    ] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
-) -> None:
-    """Go on speaking where a recording stops.
-
-    The file written holds the first --seed-s seconds of AUDIO, spoken again from their units, then the new speech.
-    With --stream it grows while speech is made, to the same bytes; --out - writes it to standard output, to be heard:
-    speechprompt continue sentence.wav --stream --out - | aplay
-
-    Example: speechprompt continue sentence.wav --seed-s 2.0 --length-s 4.0 --out continued.wav
-    """
-    import numpy as np
-
-    from speechprompt.decode import SamplingConfig
-    from speechprompt.generate.continuation_stream import stream_continuation
-    from speechprompt.stack_folder import load_stack
-    from units.audio import write_audio
-    from units.errors import InputError
-    from units.wav_stream import write_wav_stream
-
-    to_pipe = str(out) == "-"
-    if to_pipe and not stream:
-        raise InputError("--out: expected a file, got -; standard output is written to with --stream alone")
-    if stream and not to_pipe and out.suffix.lower() != ".wav":
-        raise InputError(f"--out: expected a name ending in .wav, or -, with --stream, got {out}; rename it")
-    sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, seed=seed)
-    result = stream_continuation(
-        load_stack(stack),
-        audio,
-        seed_s=seed_s,
-        seed_ratio=seed_ratio,
-        length_s=length_s,
-        sampling=sampling,
-        speaker=speaker,
-        duration_temperature=duration_temperature,
-        f0_temperature=f0_temperature,
-    )
-    if stream:
-        write_wav_stream(None if to_pipe else out, result, result.n_samples, result.sample_rate)
-    else:
-        write_audio(out, np.concatenate(list(result)), result.sample_rate)
-    emit(
-        {
-            "out": str(out),
-            "seconds": result.n_samples / result.sample_rate,
-            "seed_seconds": result.boundary_s,
-            "units": result.units.units.tolist(),
-            "n_seed_units": result.n_seed_units,
-        },
-        f"{out}: {result.boundary_s:.2f} s given, then {result.units.duration_s - result.boundary_s:.2f} s continued",
-        as_json=as_json,
-        to_stderr=to_pipe,
     )
 
 

@@ -39,15 +39,18 @@ def evaluate(
 
         evaluate_translation(run, split, data, beam=beam, judge=judge, device=device, as_json=as_json)
         return
+    if record.task == "continuation":
+        from speechprompt.cli.continue_verb import evaluate_continuation
+
+        _refuse_judge(judge, run)
+        evaluate_continuation(run, split, data, device=device, as_json=as_json)
+        return
     if record.generation:
         from speechprompt.cli.inpaint_verb import evaluate_inpainting
 
         evaluate_inpainting(run, split, data, beam=beam, judge=judge, device=device, as_json=as_json)
         return
-    if judge is not None:
-        from units.errors import InputError
-
-        raise InputError(f"--judge: expected a run that generates speech, got {run}; leave it out")
+    _refuse_judge(judge, run)
     decoding = DecodingConfig(beam, max_length, length_factor)
     report = evaluate_run(run, split, data=data, decoding=decoding, device=device, progress=True)
     emit(
@@ -55,6 +58,13 @@ def evaluate(
         f"{run}, {split}: {', '.join(_measured(report))}, {report['n']:,} recordings",
         as_json=as_json,
     )
+
+
+def _refuse_judge(judge: str | None, run: Path) -> None:
+    from units.errors import InputError
+
+    if judge is not None:
+        raise InputError(f"--judge: expected a run that inpaints or translates, got {run}; leave it out")
 
 
 def _measured(report: Mapping[str, Any]) -> list[str]:

@@ -105,8 +105,9 @@ def train(
 ) -> None:
     """Train a prompt for a task; the language model stays as it is.
 
-    The same command continues a training that was stopped, to the same result. The task inpainting takes a folder of
-    recordings, or a CSV that lists them, translation a CSV of source,target; both a stack with a unit mBART.
+    The same command continues a training that was stopped, to the same result. The tasks continuation and
+    inpainting take a folder of recordings, or a CSV that lists them, translation a CSV of source,target; the last two a
+    stack with a unit mBART.
 
     Example: speechprompt train --task csv_classification --data my_words --out runs/my_words
     """
@@ -130,8 +131,15 @@ def train(
         "length": prompt_length or SPEECH_PROMPT_LENGTH,
         "cross_attention": cross_attention,
     }
-    if task in ("inpainting", "translation"):
+    if task in ("continuation", "inpainting", "translation"):
         _refuse_of_reading(task, given)
+    if task == "continuation":
+        from speechprompt.cli.continue_verb import train_continuation
+
+        train_continuation(
+            out, data, stack, prompt=speech_prompt, training=given, device=device, as_json=as_json
+        )
+        return
     if task == "translation":
         from speechprompt.cli.translate_verb import train_translation
 

@@ -16,6 +16,7 @@ from speechprompt.decode import SamplingConfig
 from speechprompt.generate.continuation_stream import DEFAULT_SAMPLING, stream_continuation
 from speechprompt.generate.growing import growing_frames, growing_units, joined
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
 from speechprompt.stack import Stack
 from units.types import UnitSequence, Wave
 from vocoder.base import UnitVocoder
@@ -47,6 +48,7 @@ def continue_speech(
     speaker: str | None = None,
     duration_temperature: float | None = None,
     f0_temperature: float | None = None,
+    prefix: Prefix | None = None,
 ) -> Continuation:
     """Continue a recording: a file, or a wave (n_samples,) float32 at the quantizer's sample rate.
 
@@ -54,7 +56,8 @@ def continue_speech(
     heard instead, 0.25, 0.5 and 0.75 as published (SpeechGen). length_s: seconds of new speech, met to the frame.
     sampling: how units are chosen; its max_units, min_units and allow_end do not matter, because length_s decides.
     speaker: a voice of the vocoder. duration_temperature, f0_temperature: of pGSLM's other streams, None for the
-    published ones; a language model without these streams passes them over.
+    published ones; a language model without these streams passes them over. prefix: of a prompt that was trained to
+    continue (`ContinuationRun.prompted.prefix()`); None for the plain language model.
 
     Raises InputError: a length that is not above 0, a recording shorter than seed_s (AudioError), a vocoder that
     cannot predict durations, or more units than the LM has positions for.
@@ -69,6 +72,7 @@ def continue_speech(
         speaker=speaker,
         duration_temperature=duration_temperature,
         f0_temperature=f0_temperature,
+        prefix=prefix,
     )
     wave = np.concatenate(list(spoken))
     return Continuation(wave, spoken.sample_rate, spoken.units, spoken.n_seed_units, spoken.boundary_s)

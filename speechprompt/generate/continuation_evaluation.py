@@ -10,7 +10,7 @@ on transcripts too; the seed ratios of Wu et al. 2023 (SpeechGen).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from speechprompt.generate.continuation import continue_speech
 from speechprompt.generate.continuation_stream import DEFAULT_SAMPLING
 from speechprompt.judge import Judge
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
 from speechprompt.perplexity import perplexity_measures
 from speechprompt.stack import Stack
 from tasks.metrics.diversity import diversity_measures
 from units.errors import InputError
 from units.types import UnitSequence, Wave
+
+PLAIN: Mapping[str, Prefix | None] = {"continuation": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +49,14 @@ def measure_continuations(
     seed_ratio: float = 0.5,
     sampling: SamplingConfig = DEFAULT_SAMPLING,
     judge: Judge | None = None,
+    prefixes: Mapping[str, Prefix | None] = PLAIN,
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Measures of what follows the seeds: "real", as recorded; "continuation"; "shuffled", recorded units in disorder.
 
     held_out: an LM of the stack's units that did not generate them. sampling: its seed is that of the first recording,
-    one more for each. judge: also measures words, of "real" and "continuation" (names with "words_").
+    one more for each. judge: also measures words, of all but "shuffled" (names with "words_"). prefixes: of prompts
+    that were trained to continue, by the names of their rows; None is the plain language model.
     Returns, by row: `perplexity` of new units given the seed, `auto_bleu`, `self_bleu` and `vert` of new units, runs of
     one unit counted once, each with its 95% bootstrap interval, and n. Raises InputError: fewer than two recordings, an
     LM of other units.
@@ -66,18 +71,22 @@ def measure_continuations(
             f"{held_out.vocab.n_units}; train it on units of this codebook"
         )
     rng = np.random.default_rng(seed)
-    real, made, shuffled = [], [], []
+    real, shuffled = [], []
+    made: dict[str, list[Told]] = {name: [] for name in prefixes}
     for number, path in enumerate(recordings):
         row, length_s = _recorded(stack, path, seed_ratio)
         real.append(row)
         chosen = replace(sampling, seed=sampling.seed + number)
-        spoken = continue_speech(stack, path, seed_ratio=seed_ratio, length_s=length_s, sampling=chosen)
-        boundary = round(spoken.boundary_s * spoken.sample_rate)
-        made.append(Told(spoken.units.units, spoken.n_seed_units, spoken.wave[boundary:]))
+        for name, prefix in prefixes.items():
+            spoken = continue_speech(
+                stack, path, seed_ratio=seed_ratio, length_s=length_s, sampling=chosen, prefix=prefix
+            )
+            boundary = round(spoken.boundary_s * spoken.sample_rate)
+            made[name].append(Told(spoken.units.units, spoken.n_seed_units, spoken.wave[boundary:]))
         disorder = np.concatenate([row.units[: row.n_given], rng.permutation(row.units[row.n_given :])])
         shuffled.append(replace(row, units=disorder))
     measured = {}
-    for name, rows in (("real", real), ("continuation", made), ("shuffled", shuffled)):
+    for name, rows in {"real": real, **made, "shuffled": shuffled}.items():
         measured[name] = _measures(rows, held_out, seed)
         if judge is not None and name != "shuffled":
             rate = stack.quantizer.sample_rate if name == "real" else stack.vocoder.sample_rate

@@ -14,6 +14,7 @@ import numpy as np
 from speechprompt.decode import SamplingConfig
 from speechprompt.generate.growing import Grown, growing_frames, growing_units, joined, n_frames
 from speechprompt.generate.prosodic import growing_prosody, joined_prosody, stream_sampling
+from speechprompt.lm.cache import Prefix
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_speech import relative_f0
 from speechprompt.stack import Stack
@@ -103,6 +104,7 @@ def stream_continuation(
     speaker: str | None = None,
     duration_temperature: float | None = None,
     f0_temperature: float | None = None,
+    prefix: Prefix | None = None,
 ) -> ContinuationStream:
     """Continue a recording piece by piece: joined, the pieces are `continue_speech`'s wave, sample for sample.
 
@@ -112,6 +114,10 @@ def stream_continuation(
         raise InputError(f"length_s: expected seconds above 0, got {length_s}; choose a longer time")
     wave_N = _seed_wave(stack, audio, seed_s, seed_ratio)
     if stack.lm_part["family"] == "pgslm":
+        if prefix is not None:
+            raise InputError(
+                f"prefix: expected a language model of units alone, got pGSLM in stack {stack.name}; leave it out"
+            )
         stack.voice.needs_f0  # noqa: B018 (asked first: it may refuse)
         [seed] = stack.quantize([wave_N], deduplicate=True, f0=True)
         assert isinstance(stack.lm, PGSLM)
@@ -121,9 +127,9 @@ def stream_continuation(
     vocoder = stack.unit_vocoder
     [seed] = stack.quantize([wave_N])
     if stack.deduplicate:
-        coming = growing_units(stack.lm, vocoder, seed, length_s=length_s, sampling=sampling)
+        coming = growing_units(stack.lm, vocoder, seed, length_s=length_s, sampling=sampling, prefix=prefix)
     else:
-        coming = growing_frames(stack.lm, seed, length_s=length_s, sampling=sampling)
+        coming = growing_frames(stack.lm, seed, length_s=length_s, sampling=sampling, prefix=prefix)
     return ContinuationStream(stack, seed, coming, length_s, speaker)
 
 

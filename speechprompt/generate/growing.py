@@ -13,6 +13,7 @@ import torch
 
 from speechprompt.decode import SamplingConfig, stream
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.cache import Prefix
 from units.errors import InputError
 from units.types import UnitSequence
 from vocoder.base import UnitVocoder
@@ -30,11 +31,17 @@ class Grown:
 
 
 def growing_frames(
-    lm: UnitLM, seed: UnitSequence, *, length_s: float, sampling: SamplingConfig
+    lm: UnitLM,
+    seed: UnitSequence,
+    *,
+    length_s: float,
+    sampling: SamplingConfig,
+    prefix: Prefix | None = None,
 ) -> Iterator[Grown]:
     """Yield `length_s` of units after `seed`, one for every frame, one by one.
 
-    For an LM that was trained on such units. Raises InputError, when called, for more than it has positions for.
+    For an LM that was trained on such units. prefix: of a deep prompt. Raises InputError, when called, for more than it
+    has positions for.
     """
     n_wanted = n_frames(length_s, seed)
     if len(seed) + n_wanted > lm.max_positions:
@@ -43,16 +50,24 @@ def growing_frames(
             f"{n_wanted} more; ask for less or hear less"
         )
     config = replace(sampling, max_units=n_wanted, min_units=n_wanted, allow_end=False)
-    return (Grown(unit_1, np.ones(1, dtype=np.int64)) for unit_1 in stream(lm, [seed.units], config))
+    steps = stream(lm, [seed.units], config, prefix=prefix)
+    return (Grown(unit_1, np.ones(1, dtype=np.int64)) for unit_1 in steps)
 
 
 def growing_units(
-    lm: UnitLM, vocoder: UnitVocoder, seed: UnitSequence, *, length_s: float, sampling: SamplingConfig
+    lm: UnitLM,
+    vocoder: UnitVocoder,
+    seed: UnitSequence,
+    *,
+    length_s: float,
+    sampling: SamplingConfig,
+    prefix: Prefix | None = None,
 ) -> Iterator[Grown]:
     """Yield units after `seed` until their predicted durations reach `length_s`; the last is cut to meet it.
 
-    seed: deduplicated. No unit follows itself, as in training data: it cannot be drawn, or, where `sampling` has a
-    repetition penalty of its own, it is left out. A unit comes once every unit that its duration depends on is known.
+    seed: deduplicated. prefix: of a deep prompt. No unit follows itself, as in training data: it cannot be drawn, or,
+    where `sampling` has a repetition penalty of its own, it is left out. A unit comes once every unit that its duration
+    depends on is known.
     Raises InputError: a vocoder without durations; at the end of the LM's positions, if that is too early.
     """
     predictor = vocoder.generator.config.dur_predictor_params
@@ -63,7 +78,7 @@ def growing_units(
         config = replace(config, repetition_penalty=_NEVER, repetition_window=1)
     units = seed.units.tolist()
     known = np.empty(0, dtype=np.int64)  # durations given out
-    for [unit] in stream(lm, [seed.units], config):
+    for [unit] in stream(lm, [seed.units], config, prefix=prefix):
         if units and unit == units[-1]:
             continue
         units.append(int(unit))

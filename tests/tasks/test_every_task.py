@@ -17,7 +17,7 @@ from tests.tasks.miniature import MINIATURES, Miniature
 from units.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-BRING_THEIR_DATA = {"spoken_digits", "csv_classification", "inpainting", "translation"}
+BRING_THEIR_DATA = {"spoken_digits", "continuation", "csv_classification", "inpainting", "translation"}
 
 
 @pytest.fixture(scope="session")
