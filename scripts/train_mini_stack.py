@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +51,10 @@ FIRST_LAYER = 6  # of the first iteration, clustered into the targets of the sec
 SECOND_LAYER = 5  # of the second iteration, clustered into the targets of the third
 VOICE_LAYER = 8  # of the first iteration: its units begin the vocoder
 UNITS = UnitSettings(n_units=N_UNITS)
-FINAL_UNITS = UnitSettings(n_units=N_UNITS, groups=BY_SPEAKER, word_weight=1.0, n_copies=4, steps=1300)
+UNITS_BY_SPEAKER = UnitSettings(n_units=N_UNITS, groups=BY_SPEAKER, word_weight=1.0, n_copies=4, steps=1300)
+FINAL_UNITS = replace(
+    UNITS_BY_SPEAKER, first_layer=4, steps=600, learning_rate=7e-4, unit_learning_rate=2e-3, seed=2
+)
 N_LINES = 8000
 N_MADE_UP_LINES = 1500
 N_HELD_OUT_LINES = 120
@@ -105,11 +109,15 @@ class Stages:
         return label_corpus(corpus, features, path, settings, MAX_HOURS)
 
     def quantizer(self, corpus: PackedCorpus, folder: Path) -> CodebookQuantizer:
-        """The encoder's last layer trained on through its own units, and the units as a codebook."""
+        """The encoder's last layers trained on through their own units, and the units as a codebook."""
         with self.timed("units"):
             if not self.codebook.exists():
-                first, centroids = train_units(corpus, folder, UNITS, self.build / "unit_layer_by_source")
-                _, centroids = train_units(corpus, first, FINAL_UNITS, self.unit_encoder.parent, centroids)
+                folder, centroids = train_units(corpus, folder, UNITS, self.build / "unit_layer_by_source")
+                for settings, out in (
+                    (UNITS_BY_SPEAKER, self.build / "unit_layer_by_speaker"),
+                    (FINAL_UNITS, self.unit_encoder.parent),
+                ):
+                    folder, centroids = train_units(corpus, folder, settings, out, centroids)
                 quantizer = CodebookQuantizer(self._final_encoder(), centroids)
                 figures = judge_units(quantizer, self.data)
                 (self.build / "units.json").write_text(json.dumps(figures))
