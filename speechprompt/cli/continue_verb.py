@@ -10,6 +10,7 @@ import typer
 
 from speechprompt.cli.boundary import emit
 from speechprompt.cli.options import AudioFile, Json, Seed
+from speechprompt.cli.trained import emit_trained
 
 
 def continue_(
@@ -144,21 +145,9 @@ def train_continuation(
         device=device,
         progress=True,
     )
-    record, history = run.record, run.history
-    valid = record.metrics["valid"]
-    n_all = record.trainable_parameters + record.frozen_parameters
-    emit(
-        {
-            "run": str(run.folder),
-            "valid": dict(valid),
-            "epochs": len(history),
-            "trainable_parameters": record.trainable_parameters,
-            "frozen_parameters": record.frozen_parameters,
-        },
-        f"{run.folder}: perplexity {valid['perplexity']:.2f} of what follows in the validation split after "
-        f"{len(history)} epochs; {record.trainable_parameters:,} of {n_all:,} parameters trained",
-        as_json=as_json,
-    )
+    perplexity = run.record.metrics["valid"]["perplexity"]
+    measured = f"perplexity {perplexity:.2f} of what follows in the validation split"
+    emit_trained(run.folder, run.record, len(run.history), measured, as_json=as_json)
 
 
 def evaluate_continuation(run: Path, split: str, data: Path | None, *, device: str, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from speechprompt.cli.boundary import emit
 from speechprompt.cli.options import AudioFile, Device, Json, Seed
+from speechprompt.cli.trained import emit_trained
 
 if TYPE_CHECKING:
     from speechprompt.generate.inpainter import Inpainter
@@ -136,21 +137,9 @@ def train_inpainting(
         device=device,
         progress=True,
     )
-    record, history = run.record, run.history
-    valid = record.metrics["valid"]
-    n_all = record.trainable_parameters + record.frozen_parameters
-    emit(
-        {
-            "run": str(run.folder),
-            "valid": dict(valid),
-            "epochs": len(history),
-            "trainable_parameters": record.trainable_parameters,
-            "frozen_parameters": record.frozen_parameters,
-        },
-        f"{run.folder}: {100 * valid['gap_accuracy']:.1f}% of the validation gaps' units, each after the true ones, "
-        f"after {len(history)} epochs; {record.trainable_parameters:,} of {n_all:,} parameters trained",
-        as_json=as_json,
-    )
+    accuracy = run.record.metrics["valid"]["gap_accuracy"]
+    measured = f"{100 * accuracy:.1f}% of the validation gaps' units, each after the true ones,"
+    emit_trained(run.folder, run.record, len(run.history), measured, as_json=as_json)
 
 
 def evaluate_inpainting(

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from speechprompt.cli.boundary import emit
 from speechprompt.cli.options import Device, Json, Seed, StackName
 from speechprompt.cli.train_choices import GapFill, PromptKind, SlotWay, VerbalizerKind, VerbalizerRead
+from speechprompt.cli.trained import emit_trained
 from tasks.names import listed as task_names
 
 PROMPT_LENGTH, SPEECH_PROMPT_LENGTH = 5, 20  # published for labels; what Seq2SeqPromptConfig has for speech
@@ -194,20 +194,8 @@ def train(
         device=device,
         progress=True,
     )
-    valid, record = run.metrics["valid"], run.record
-    emit(
-        {
-            "run": str(run.folder),
-            "valid": dict(valid),
-            "epochs": len(run.history),
-            "trainable_parameters": record.trainable_parameters,
-            "frozen_parameters": record.frozen_parameters,
-        },
-        f"{run.folder}: {_validation(valid)} after {len(run.history)} epochs; "
-        f"{record.trainable_parameters:,} of {record.trainable_parameters + record.frozen_parameters:,} "
-        "parameters trained",
-        as_json=as_json,
-    )
+    measured = _validation(run.metrics["valid"])
+    emit_trained(run.folder, run.record, len(run.history), measured, as_json=as_json)
 
 
 def _refuse_of_reading(task: str, given: Mapping[str, Any]) -> None:

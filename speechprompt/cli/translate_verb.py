@@ -10,6 +10,7 @@ import typer
 
 from speechprompt.cli.boundary import emit
 from speechprompt.cli.options import AudioFile, Device, Json, OutAudio, Seed
+from speechprompt.cli.trained import emit_trained
 
 
 def translate(
@@ -75,6 +76,7 @@ def train_translation(
     from speechprompt.generate.translation import TranslationConfig
     from speechprompt.generate.translation import train_translation as train_run
     from speechprompt.seq2seq.config import Seq2SeqPromptConfig
+    from speechprompt.training_log import read_log
 
     config = replace(TRAINING, **training)
     run = train_run(
@@ -87,19 +89,9 @@ def train_translation(
         device=device,
         progress=True,
     )
-    record = run.record
-    valid, n_all = record.metrics["valid"], record.trainable_parameters + record.frozen_parameters
-    emit(
-        {
-            "run": str(run.folder),
-            "valid": dict(valid),
-            "trainable_parameters": record.trainable_parameters,
-            "frozen_parameters": record.frozen_parameters,
-        },
-        f"{run.folder}: {100 * valid['unit_accuracy']:.1f}% of the validation targets' units, each after the true "
-        f"ones; {record.trainable_parameters:,} of {n_all:,} parameters trained",
-        as_json=as_json,
-    )
+    accuracy = run.record.metrics["valid"]["unit_accuracy"]
+    measured = f"{100 * accuracy:.1f}% of the validation targets' units, each after the true ones,"
+    emit_trained(run.folder, run.record, len(read_log(run.folder)), measured, as_json=as_json)
 
 
 def evaluate_translation(

@@ -33,7 +33,6 @@ from speechprompt.lm.gslm import GSLM
 from speechprompt.perplexity import sequence_losses
 from speechprompt.prompt import make_prompt
 from speechprompt.run import load_run
-from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from units.audio import read_audio
 from units.errors import InputError
@@ -194,35 +193,20 @@ def test_what_does_not_fit_is_refused(
 def test_an_interrupted_training_ends_in_the_same_bits(
     speech: Path, tiny_stack: Path, tmp_path: Path
 ) -> None:
-    stack: Stack = load_stack(tiny_stack)
-    config = ContinuationConfig(length=2)
-    whole = train_continuation(
-        stack=stack,
-        data=speech,
-        out=tmp_path / "whole",
-        config=config,
-        training=replace(TRAINING, max_epochs=2),
-    )
+    stack = load_stack(tiny_stack)
+
+    def trained(out: Path) -> dict[str, torch.Tensor]:
+        config, training = ContinuationConfig(length=2), replace(TRAINING, max_epochs=2)
+        run = train_continuation(stack=stack, data=speech, out=out, config=config, training=training)
+        return run.prompted.trainable_state()
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch:
+    whole = trained(tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("speechprompt.trainer.finish_run", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train_continuation(
-                stack=stack,
-                data=speech,
-                out=tmp_path / "cut",
-                config=config,
-                training=replace(TRAINING, max_epochs=2),
-            )
-    again = train_continuation(
-        stack=stack,
-        data=speech,
-        out=tmp_path / "cut",
-        config=config,
-        training=replace(TRAINING, max_epochs=2),
-    )
-    for name, tensor in whole.prompted.trainable_state().items():
-        assert torch.equal(tensor, again.prompted.trainable_state()[name]), name
+        trained(tmp_path / "cut")
+    again = trained(tmp_path / "cut")
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, again[name]), name
