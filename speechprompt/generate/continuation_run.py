@@ -95,7 +95,7 @@ def train_continuation(
     task: of kind "generation", or the name of one, whose recordings lie in `data`. stack: with a decoder-only LM of
     units. out: the run folder to make; an unfinished run of the same settings is continued to the bit.
     config, training: None for their defaults and `TRAINING`. seed: replaces the seeds of both.
-    Returns: the finished run, with the best epoch's weights. Raises: as `training.train`; StackError: another LM.
+    Returns: the finished run, with the best epoch's weights. Raises: as `training.train`; InputError: another LM.
     """
     require_free(out)
     config, training = config or ContinuationConfig(), training or TRAINING
@@ -152,12 +152,12 @@ def evaluate_continuation(
     task = get_task(run.record.task, data if data is not None else run.record.data)
     rows = quantize_utterances(task.utterances(split), run.stack, progress=progress)
     rows = [row for row in rows if len(row) > 1]
+    prefix = run.prompted.prefix()
     measured: dict[str, Any] = {"n": len(rows)}
     for ratio in run.config.seed_ratios:
         given = [n_given(len(row), ratio) for row in rows]
         with_prompt, plain = (
-            perplexity_measures(run.stack.lm, rows, given=given, prefix=prefix)
-            for prefix in (run.prompted.prefix(), None)
+            perplexity_measures(run.stack.lm, rows, given=given, prefix=steered) for steered in (prefix, None)
         )
         measured[f"seed_{ratio:g}"] = {
             **with_prompt,
