@@ -9,30 +9,31 @@ continues from its last checkpoint. Needs flite and espeak-ng (Debian packages).
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
+from scripts.mini.assembly import PROSODY_NAME, add_inpainting_prompt, assemble, assemble_prosodic
 from scripts.mini.clustering import fit_clusters, label_corpus, layer_features, mfcc_features
 from scripts.mini.corpus import PackedCorpus, pack, training_clips
+from scripts.mini.denoiser import second_reading, train_denoiser
 from scripts.mini.hubert_pretraining import HubertSettings, pretrain_hubert
 from scripts.mini.language import train_language_model, unit_sequences
 from scripts.mini.phones import label_phones
-from scripts.mini.synthesis import synthesize
+from scripts.mini.prosodic import load_quantizer, pitched_store, train_prosodic
+from scripts.mini.synthesis import N_CHECKED_LINES, synthesize
 from scripts.mini.targets import Targets
 from scripts.mini.unit_judge import judge_units
 from scripts.mini.unit_training import BY_SPEAKER, UnitSettings, train_units
 from scripts.mini.voice import BEGINNING, TRAINING, train_voice
-from speechprompt.stack_folder import write_stack_json
 from units.encoders.hubert import HubertEncoder
 from units.kmeans import load_codebook, save_codebook
 from units.quantizer import CodebookQuantizer
@@ -57,7 +58,6 @@ FINAL_UNITS = replace(
 )
 N_LINES = 8000
 N_MADE_UP_LINES = 1500
-N_HELD_OUT_LINES = 120
 
 console = Console()
 
@@ -85,7 +85,7 @@ class Stages:
         """Speak the text and pack it with the real speech."""
         with self.timed("speech"):
             synthesize(self.data / "text", self.build / "speech", N_LINES, n_made_up=N_MADE_UP_LINES)
-            synthesize(self.data / "text", self.build / "speech_heldout", N_HELD_OUT_LINES, held_out=True)
+            synthesize(self.data / "text", self.build / "speech_heldout", N_CHECKED_LINES, held_out=True)
             return pack(training_clips(self.data, self.build / "speech"), self.build / "packed")
 
     def encoder(self, corpus: PackedCorpus) -> Path:
@@ -122,10 +122,28 @@ class Stages:
                 figures = judge_units(quantizer, self.data)
                 (self.build / "units.json").write_text(json.dumps(figures))
                 save_codebook(self.codebook, centroids, quantizer.spec)
-            return CodebookQuantizer(self._final_encoder(), load_codebook(self.codebook)[0])
+            return self.quantizer_maker()()
+
+    def quantizer_maker(self) -> partial[CodebookQuantizer]:
+        """What loads the trained units, also in another process."""
+        return partial(load_quantizer, self.unit_encoder, FINAL_UNITS.last_layer, NAME, self.codebook)
 
     def _final_encoder(self) -> HubertEncoder:
         return HubertEncoder(self.unit_encoder, FINAL_UNITS.last_layer, name=NAME, dtype=torch.bfloat16)
+
+    def languages(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> None:
+        """The unit LM, the unit mBART and the pGSLM."""
+        held_out = self.build / "speech_heldout"
+        with self.timed("unit language model"):
+            sequences = unit_sequences(corpus, quantizer, self.build / "units", held_out)
+            language = train_language_model(sequences, N_UNITS, self.build / "lm")
+            console.print(f"perplexity {language.perplexity:.2f}, unigram {language.unigram_perplexity:.2f}")
+        with self.timed("unit mBART"):
+            corpora = {"everything": corpus, "again": second_reading(self.data / "text", self.build)}
+            console.print(train_denoiser(corpora, quantizer, self.build, held_out).measures)
+        with self.timed("pGSLM"):
+            store = pitched_store(corpus, self.quantizer_maker(), self.build / "pitched")
+            console.print(train_prosodic(store, self.build / "pgslm").measures)
 
     def vocoder(self, corpus: PackedCorpus, quantizer: CodebookQuantizer) -> UnitVocoder:
         """First spectral losses on the first iteration's units, then all losses on the final ones.
@@ -153,42 +171,6 @@ class Stages:
         return spoken.vocoder
 
 
-def save_half_encoder(folder: Path, layer: int, out: Path) -> None:
-    """The encoder's layers up to ``layer``, in float16, as a transformers folder."""
-    model = HubertModel.from_pretrained(folder)
-    model.encoder.layers = model.encoder.layers[:layer]
-    model.config.num_hidden_layers = layer
-    model.half().save_pretrained(out)
-    Wav2Vec2FeatureExtractor(do_normalize=False).save_pretrained(out)
-
-
-def assemble(stages: Stages, quantizer: CodebookQuantizer, vocoder: UnitVocoder, out: Path) -> None:
-    """Put the parts together, weights in float16, in a stack folder that replaces `out`."""
-    scratch = stages.build / "stack"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    vocoder.save(scratch / "vocoder", torch.float16)
-    save_half_encoder(stages.unit_encoder, quantizer.spec.layer, scratch / "encoder")
-    shutil.copy(stages.codebook, scratch)
-    shutil.copytree(
-        stages.build / "lm", scratch / "lm", ignore=shutil.ignore_patterns("resume.pt", "log.csv")
-    )
-    lm_config = json.loads((scratch / "lm" / "config.json").read_text())
-    lm_config["spec"] = quantizer.spec.to_dict()  # an LM of another codebook's units is refused by it
-    (scratch / "lm" / "config.json").write_text(json.dumps(lm_config, indent=1) + "\n")
-    write_stack_json(
-        scratch,
-        name="mini",
-        spec=quantizer.spec,
-        encoder={"family": "hubert", "folder": "encoder", "layer": quantizer.spec.layer},
-        lm={"family": "gslm", "folder": "lm"},
-        vocoder={"folder": "vocoder"},
-        deduplicate=False,
-    )
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(scratch, out)
-
-
 def main(
     data: Annotated[
         Path, typer.Option(help="Folder with fsdd, arabic_sc, librispeech_9, read_sentences_141, text.")
@@ -201,12 +183,12 @@ def main(
     stages = Stages(data, build)
     corpus = stages.corpus()
     quantizer = stages.quantizer(corpus, stages.encoder(corpus))
-    with stages.timed("unit language model"):
-        sequences = unit_sequences(corpus, quantizer, build / "units", held_out=build / "speech_heldout")
-        language = train_language_model(sequences, N_UNITS, build / "lm")
-        console.print(f"perplexity {language.perplexity:.2f}, unigram {language.unigram_perplexity:.2f}")
+    stages.languages(corpus, quantizer)
     vocoder = stages.vocoder(corpus, quantizer)
-    assemble(stages, quantizer, vocoder, out)
+    assemble(build, stages.unit_encoder, stages.codebook, quantizer, vocoder, out)
+    assemble_prosodic(build, quantizer.spec, out.parent / PROSODY_NAME)
+    with stages.timed("prompt for inpainting"):
+        add_inpainting_prompt(train_prompt(out, data / "text", build), quantizer.spec, out)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6
     console.print(f"{out}: {megabytes:.1f} MB; how long each stage took: {build / 'times.jsonl'}")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from speechprompt.read_rows import unit_numbers
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
 
@@ -15,7 +16,8 @@ class UnitAugmentation:
     """Drops units and replaces units by random ones, each independently.
 
     Repeats that this makes in a deduplicated row are merged, so that the row stays deduplicated. At least one unit
-    is left.
+    is left. In a row with prosody (`speechprompt.read_rows`) a replaced unit keeps the duration and F0 of the one it
+    replaces; what is merged lasts as long as all of it, and has its mean F0, by duration.
 
     Attributes:
         p_drop: probability that a unit is left out.
@@ -32,17 +34,27 @@ class UnitAugmentation:
                 f"augmentation: expected probabilities from 0 to 1, got {self.p_drop}, {self.p_replace}"
             )
 
-    def __call__(self, units: np.ndarray, n_units: int, rng: np.random.Generator) -> np.ndarray:
-        """Vary one row of unit numbers (T,) int64 below `n_units`; returns (1 .. T,) int64, a new array."""
+    def __call__(self, row: np.ndarray, n_units: int, rng: np.random.Generator) -> np.ndarray:
+        """Vary one row of either kind, units below `n_units`; returns a new one of 1 to T units, of the same dtype."""
+        units = unit_numbers(row)
         deduplicated = not (units[1:] == units[:-1]).any()
         kept = rng.random(len(units)) >= self.p_drop
         if len(units) and not kept.any():
             kept[rng.integers(len(units))] = True
         replaced = rng.random(len(units)) < self.p_replace
-        varied = np.where(replaced, rng.integers(n_units, size=len(units)), units)[kept]
-        if deduplicated and len(varied):
-            varied = varied[np.concatenate([[True], varied[1:] != varied[:-1]])]
-        return varied.astype(np.int64)
+        varied = np.where(replaced, rng.integers(n_units, size=len(units)), units)[kept].astype(np.int64)
+        begins = np.ones(len(varied), dtype=bool)
+        if deduplicated:
+            begins[1:] = varied[1:] != varied[:-1]
+        return varied[begins] if row.ndim == 1 else _merged(varied, row[kept, 1], row[kept, 2], begins)
+
+
+def _merged(units: np.ndarray, durations: np.ndarray, f0: np.ndarray, begins: np.ndarray) -> np.ndarray:
+    """A row with prosody (n, 3) in which one unit stands for each place that `begins` and those up to the next."""
+    starts = np.flatnonzero(begins)
+    merged = np.add.reduceat(durations, starts)
+    share = durations / merged[np.cumsum(begins) - 1]
+    return np.stack([units[begins], merged, np.add.reduceat(share * f0, starts)], axis=1)
 
 
 def augment_row(

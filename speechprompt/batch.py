@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from speechprompt.augment import UnitAugmentation
+from speechprompt.read_rows import prosody_of, unit_numbers
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
 
@@ -25,7 +26,7 @@ class LabelledUnits:
     """One utterance for a classifier.
 
     Attributes:
-        units: unit numbers (T,) int64, as the language model reads them.
+        units: a row as the language model reads it, (T,) int64 or (T, 3) float64; see `speechprompt.read_rows`.
         label: index of its class, or -1 where it is not known (prediction).
     """
 
@@ -42,12 +43,15 @@ class Batch:
         lengths_B: tokens of each row without padding, int64; `<s>` stands at length - 1.
         labels_B: class indices, int64; -1 where not known.
         index_B: place of each row in the list the batches were made from, int64.
+        prosody_BT2: duration in frames and normalised F0 of each token, float32, as in the rows: neither clamped nor
+            delayed. 0 at `</s>`, `<s>` and padding. None for rows of units alone.
     """
 
     ids_BT: Tensor
     lengths_B: Tensor
     labels_B: Tensor
     index_B: Tensor
+    prosody_BT2: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids_BT)
@@ -59,20 +63,32 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return replace(self, **{name: x.to(device) for name, x in vars(self).items() if x is not None})
 
 
 def collate(rows: Sequence[LabelledUnits], index: np.ndarray, vocab: UnitVocab) -> Batch:
-    """Make one batch of `rows`, which stand at `index` in their list. Raises: InputError for an unknown unit."""
+    """Make one batch of `rows`, all of one kind, which stand at `index` in their list.
+
+    Raises: InputError for an unknown unit.
+    """
     lengths = np.array([len(row.units) + 2 for row in rows], dtype=np.int64)
     ids = np.full((len(rows), int(lengths.max())), vocab.pad, dtype=np.int64)
     for line, row in zip(ids, rows, strict=True):
         line[0] = vocab.eos
-        line[1 : len(row.units) + 1] = vocab.encode(row.units)
+        line[1 : len(row.units) + 1] = vocab.encode(unit_numbers(row.units))
         line[len(row.units) + 1] = vocab.bos
+    prosody_BT2 = None
+    if rows[0].units.ndim == 2:
+        prosody_BT2 = torch.zeros(*ids.shape, 2)
+        for place, row in enumerate(rows):
+            prosody_BT2[place, 1 : len(row.units) + 1] = torch.from_numpy(prosody_of(row.units))
     labels = torch.tensor([row.label for row in rows], dtype=torch.int64)
     return Batch(
-        torch.from_numpy(ids), torch.from_numpy(lengths), labels, torch.from_numpy(index.astype(np.int64))
+        torch.from_numpy(ids),
+        torch.from_numpy(lengths),
+        labels,
+        torch.from_numpy(index.astype(np.int64)),
+        prosody_BT2,
     )
 
 

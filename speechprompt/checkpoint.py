@@ -251,9 +251,10 @@ def remove_state(folder: str | Path) -> None:
 
 
 def rows_fingerprint(rows: Sequence[LabelledUnits]) -> str:
-    """Sha256 over units and labels, in order: which data a training state belongs to."""
+    """Sha256 over rows and labels, in order: which data a training state belongs to."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(f"{row.label} {len(row.units)};".encode())
-        digest.update(np.ascontiguousarray(row.units, dtype="<i8").tobytes())
+        kind = "<i8" if row.units.ndim == 1 else "<f8"  # units alone, or with their prosody
+        digest.update(np.ascontiguousarray(row.units, dtype=kind).tobytes())
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from speechprompt.run import Run, load_run
 from speechprompt.sequence.answers import inventory_of_run, say
 from speechprompt.sequence.decoding import DecodingConfig
 from speechprompt.stack import Audio
-from speechprompt.task_units import quantize_utterances, views_of
+from speechprompt.task_units import quantize_utterances, rows_as_read, views_of
 from speechprompt.views import mean_over_views, offset_views
 from tasks.base import LabelError, Task
 from tasks.metrics import report
@@ -82,7 +82,7 @@ def evaluate(
         measured["unknown_symbols"] = inventory_of_run(run, task.marks).n_unknown(targets)
     else:
         units_of_view = [
-            quantize_utterances(utterances, run.stack, view=view, progress=progress)
+            rows_as_read(utterances, run.stack, view=view, progress=progress)
             for view in views_of(utterances, run.n_offsets)
         ]
         probability_NC = probabilities(run, units_of_view)
@@ -126,7 +126,9 @@ def predict(
     items: Sequence[Audio] = [audio] if isinstance(audio, str | Path | np.ndarray) else audio
     if not items:
         return []
-    units_of_view = run.stack.units_in_views(items, offset_views(run.n_offsets))
+    units_of_view = run.stack.units_in_views(
+        items, offset_views(run.n_offsets), prosody=not run.record.symbols
+    )
     tops = top_texts(run, units_of_view[0], decoding) if run.record.symbols else _labels(run, units_of_view)
     return [
         Prediction(None if isinstance(item, np.ndarray) else Path(item), *top[0], top)
@@ -155,7 +157,7 @@ def top_labels(labels: Sequence[str], probability_C: np.ndarray) -> tuple[tuple[
 def probabilities(run: Run, units_of_view: Sequence[Sequence[np.ndarray]]) -> Tensor:
     """Give every label's probability for recordings: (N, C) float32, rows sum to 1.
 
-    units_of_view: for every view the recordings' units as the LM reads them; see `mean_over_views`.
+    units_of_view: for every view the recordings' rows as the LM reads them; see `read_rows`, `mean_over_views`.
     """
     rows = [LabelledUnits(row) for units in units_of_view for row in units]
     prompted = run.prompted

@@ -90,7 +90,7 @@ class PromptedLM(Steered):
         if self.further_separators is not None:
             ids_BT, place_BT = with_separators(ids_BT, batch.lengths_B, n, self.lm.vocab)
             separator = self.separators[place_BT]
-        x_BSD, prefix, column_BT = self._inputs(ids_BT, separator)
+        x_BSD, prefix, column_BT = self._inputs(ids_BT, separator, batch.prosody_BT2)
         read_BR, weight_BR = reading(self.pool, column_BT, batch.lengths_B, n)
         hidden_BRD = self.lm(x_BSD, prefix=prefix, read_positions=read_BR)
         return self.class_logits((hidden_BRD.float() * weight_BR[:, :, None]).sum(1))
@@ -114,13 +114,15 @@ class PromptedLM(Steered):
         return self.lm(x_BSD, prefix=prefix), column_BT
 
     def _inputs(
-        self, ids_BT: Tensor, separator: Tensor | None = None
+        self, ids_BT: Tensor, separator: Tensor | None = None, prosody_BT2: Tensor | None = None
     ) -> tuple[Tensor, Prefix | None, Tensor]:
         """Embedded rows with the prompt's rows put in, the prompt's prefix, and where each token then stands.
 
         separator: what stands at `<s>`, (D,) or one vector for each token (B, T, D); None for the trained one.
+        prosody_BT2: see Batch.
         """
-        x_BSD = self.lm.embed(ids_BT, separator=self.separator if separator is None else separator)
+        separator = self.separator if separator is None else separator
+        x_BSD = self.lm.embed_rows(ids_BT, prosody_BT2, separator=separator)
         column_BT = torch.arange(ids_BT.shape[1], device=x_BSD.device).expand(len(x_BSD), -1)
         prefix, rows_PD, infix_PD = self.prompt.prefix(self.lm), self.prompt.rows(), self.prompt.infix_rows()
         if infix_PD is not None:

@@ -153,7 +153,7 @@ def _baselines(
 ) -> tuple[ClassificationReport, ClassificationReport, NgramChoice]:
     """Measure the majority class and n-gram counts on the units that the prompt was trained and tested on."""
     train_rows, valid_rows, test_rows = (
-        _named(labelled_units(task, split, stack, views=offset_views(n_offsets)), task)
+        _named(labelled_units(task, split, stack, views=offset_views(n_offsets), prosody=False), task)
         for split, n_offsets in (
             ("train", config.offset_perturbation),
             ("valid", PROMPT.n_offsets),

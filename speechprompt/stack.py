@@ -16,14 +16,15 @@ import numpy as np
 from speechprompt.lm import lm_class
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.gslm import read_config
+from speechprompt.lm.pgslm import PGSLM
+from speechprompt.lm.pgslm_speech import prosodic_row
 from speechprompt.named_stacks import RECIPES, stack_folder
-from speechprompt.views import View, view_quantizer
+from speechprompt.views import AS_IS, View, view_quantizer
 from speechprompt.voice import Voice
 from units.audio import read_audio
 from units.encoders.logmel import LogMelEncoder
 from units.errors import InputError
 from units.kmeans import load_codebook
-from units.pitch import with_f0
 from units.quantizer import CodebookQuantizer
 from units.types import Encoder, UnitSequence, UnitSpec, Wave
 from vocoder.base import UnitVocoder
@@ -92,6 +93,11 @@ class Stack:
         lm: UnitLM = self._load_lm(self.lm_part)
         return lm
 
+    @property
+    def reads_prosody(self) -> bool:
+        """Whether the LM reads durations and F0 beside units. Raises InputError: F0 bins without known borders."""
+        return self.lm.reads_prosody
+
     @cached_property
     def seq2seq(self) -> UnitMBart:
         """The encoder-decoder: the entry `seq2seq`, else the LM. Raises StackError where neither is a unit mBART."""
@@ -108,6 +114,11 @@ class Stack:
     def seq2seq_deduplicates(self) -> bool:
         """Whether the encoder-decoder reads one unit for every run of it; the stack's way where its entry says none."""
         return bool((self.seq2seq_part or {}).get("deduplicate", self.deduplicate))
+
+    @property
+    def seq2seq_masks_each(self) -> bool:
+        """Whether the encoder-decoder was trained with a mask for every missing unit; False: one for a whole span."""
+        return bool((self.seq2seq_part or {}).get("mask_each", False))
 
     def shipped_prompt(self, task: str) -> Path | None:
         """The run folder of a prompt that comes with the encoder-decoder, None where there is none for this task."""
@@ -161,27 +172,27 @@ class Stack:
         f0: measure it as well, one value per frame.
         Returns one UnitSequence each. Raises AudioError: a file that cannot be used.
         """
-        sequences: list[UnitSequence] = []
-        for waves in self._groups(audio):
-            quantized = self.quantizer(waves)
-            if f0:
-                rate = self.quantizer.sample_rate
-                quantized = [with_f0(*pair, rate) for pair in zip(quantized, waves, strict=True)]
-            sequences.extend(quantized)
+        quantizer = view_quantizer(self.quantizer, AS_IS, f0=f0)
+        sequences = [sequence for waves in self._groups(audio) for sequence in quantizer(waves)]
         if self.deduplicate if deduplicate is None else deduplicate:
             return [sequence.deduplicate() for sequence in sequences]
         return sequences
 
-    def units_in_views(self, audio: Audio | Sequence[Audio], views: Sequence[View]) -> list[list[np.ndarray]]:
-        """Units (T,) of each recording as the language model reads them, one list for every view.
+    def units_in_views(
+        self, audio: Audio | Sequence[Audio], views: Sequence[View], *, prosody: bool = True
+    ) -> list[list[np.ndarray]]:
+        """Rows of each recording as the language model reads them (`read_rows`), one list for every view.
 
-        A recording is read once, however many views there are. Raises AudioError: a file that cannot be used.
+        A recording is read once, however many views there are; F0, where it is read, is measured in every view.
+        prosody: False for units alone, whatever the language model reads.
+        Raises AudioError: a file that cannot be used; InputError as `reads_prosody`.
         """
-        units: list[list[np.ndarray]] = [[] for _ in views]
+        f0 = prosody and self.reads_prosody
+        rows_of_view: list[list[np.ndarray]] = [[] for _ in views]
         for waves in self._groups(audio):
-            for rows, view in zip(units, views, strict=True):
-                rows += [self.as_read(s.units) for s in view_quantizer(self.quantizer, view)(waves)]
-        return units
+            for rows, view in zip(rows_of_view, views, strict=True):
+                rows += [self.as_read(s) for s in view_quantizer(self.quantizer, view, f0=f0)(waves)]
+        return rows_of_view
 
     def _groups(self, audio: Audio | Sequence[Audio]) -> Iterator[list[Wave]]:
         """Waves of one or many recordings in order, some at a time, so that memory is bounded."""
@@ -189,11 +200,18 @@ class Stack:
         for start in range(0, len(items), _FILES_AT_ONCE):
             yield [self.read(item) for item in items[start : start + _FILES_AT_ONCE]]
 
-    def as_read(self, units: np.ndarray, *, deduplicate: bool | None = None) -> np.ndarray:
-        """Frame units (T,) as the language model reads them; `deduplicate` as of `quantize`. Raises as UnitSequence."""
+    def as_read(self, units: np.ndarray | UnitSequence, *, deduplicate: bool | None = None) -> np.ndarray:
+        """A row of units as the language model reads it, see `speechprompt.read_rows`.
+
+        units: of every frame (T,), or a sequence; prosody is in the row where that has F0 and it is read.
+        deduplicate: as of `quantize`. Raises as UnitSequence.
+        """
         runs_as_one = self.deduplicate if deduplicate is None else deduplicate
-        sequence = UnitSequence(units=units, spec=self.spec)
-        return sequence.deduplicate().units if runs_as_one else sequence.units
+        sequence = units if isinstance(units, UnitSequence) else UnitSequence(units=units, spec=self.spec)
+        sequence = sequence.deduplicate() if runs_as_one else sequence
+        if sequence.f0_hz is not None and isinstance(self.lm, PGSLM) and self.lm.reads_prosody:
+            return prosodic_row(sequence, self.lm.prosody)
+        return sequence.units
 
     def resynthesize(self, audio: Audio, speaker: str | None = None) -> Wave:
         """Say the same units again, with their durations, and with their F0 where the vocoder reads it.

@@ -1,15 +1,15 @@
 """The units of a task's recordings: quantized once, then read from a cache folder.
 
-The cache lies in $SPEECHPROMPT_CACHE, or ~/.cache/speechprompt. Each entry is a UnitStore named by a hash of the
-UnitSpec, the view and the list of files with their sizes and times of change: a changed recording or another
-codebook never finds an old entry. Anything in it may be deleted at any time.
+The cache lies in $SPEECHPROMPT_CACHE, or ~/.cache/speechprompt. Each entry is a UnitStore, with F0 or without, named by
+a hash of the UnitSpec, the view and the list of files with their sizes and times of change: a changed recording or
+another codebook never finds an old entry. Anything in it may be deleted at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -33,11 +33,19 @@ _FORMAT = 1  # part of every cache key: raise it when the meaning of an entry ch
 
 
 def labelled_units(
-    task: Task, split: str, stack: Stack, *, views: Sequence[View] = (AS_IS,), progress: bool = False
+    task: Task,
+    split: str,
+    stack: Stack,
+    *,
+    views: Sequence[View] = (AS_IS,),
+    prosody: bool = True,
+    progress: bool = False,
 ) -> list[LabelledUnits]:
-    """Give a split's units, as the LM reads them, with label indices: all utterances in one view, then in the next.
+    """Give a split's rows, as the LM reads them, with label indices: all utterances in one view, then in the next.
 
-    Raises: AudioError for recordings that cannot be used; InputError for an unknown split, or a task without labels.
+    prosody: False for units alone, whatever the LM reads.
+    Raises: AudioError for recordings that cannot be used; InputError for an unknown split, a task without labels, or as
+    `rows_as_read`.
     """
     if task.kind != "classification":
         raise InputError(
@@ -46,9 +54,10 @@ def labelled_units(
     utterances = task.utterances(split)
     drawn_from = task.drawn_from.get(split, utterances)
     index_of = {label: index for index, label in enumerate(task.labels)}
+    quantize = rows_as_read if prosody else quantize_utterances
     rows = []
     for view in views:
-        units = quantize_utterances(drawn_from, stack, view=view, progress=progress)
+        units = quantize(drawn_from, stack, view=view, progress=progress)
         units_of = {utterance.id: row for utterance, row in zip(drawn_from, units, strict=True)}
         rows += [LabelledUnits(units_of[u.id], index_of[u.target]) for u in utterances]
     return rows
@@ -77,7 +86,7 @@ def quantize_utterances(
     """
     recordings = [utterance for utterance in utterances if utterance.units is None]
     runs_as_one = stack.deduplicate if deduplicate is None else deduplicate
-    units_of = _cached_units(recordings, stack, view, runs_as_one, progress) if recordings else {}
+    units_of = _cached_rows(recordings, stack, view, runs_as_one, False, progress)
     return [
         units_of[utterance.id]
         if utterance.units is None
@@ -86,24 +95,48 @@ def quantize_utterances(
     ]
 
 
-def _cached_units(
-    recordings: Sequence[Utterance], stack: Stack, view: View, deduplicate: bool, progress: bool
+def rows_as_read(
+    utterances: Sequence[Utterance], stack: Stack, *, view: View = AS_IS, progress: bool = False
+) -> list[np.ndarray]:
+    """Give each utterance as the LM reads it (`speechprompt.read_rows`), in order: with prosody where it reads that.
+
+    Raises as `quantize_utterances`; InputError where it reads prosody, for utterances that carry units, whose prosody
+    is not known, or as `Stack.reads_prosody`.
+    """
+    if not stack.reads_prosody:
+        return quantize_utterances(utterances, stack, view=view, progress=progress)
+    bare = next((utterance for utterance in utterances if utterance.units is not None), None)
+    if bare is not None:
+        raise InputError(
+            f"utterance {bare.id}: expected a recording, because the language model of stack {stack.name} reads "
+            "durations and F0, got units alone; give the task's audio, or use a stack whose language model reads units"
+        )
+    row_of = _cached_rows(utterances, stack, view, stack.deduplicate, True, progress)
+    return [row_of[utterance.id] for utterance in utterances]
+
+
+def _cached_rows(
+    recordings: Sequence[Utterance], stack: Stack, view: View, deduplicate: bool, f0: bool, progress: bool
 ) -> dict[str, np.ndarray]:
+    """Rows of recordings by id; with `f0`, which is measured as the view hears them, as `Stack.as_read` has them."""
+    if not recordings:
+        return {}
     entries = [
         CorpusEntry(
             id=utterance.id, path=path_of(utterance), start_s=utterance.start_s, end_s=utterance.end_s
         )
         for utterance in recordings
     ]
-    folder = cache_folder() / "units" / cache_key(entries, stack.spec, view, deduplicate=deduplicate)
-    units_of = read_if_whole(folder, len(entries))
-    if units_of is None:
+    folder = cache_folder() / "units" / cache_key(entries, stack.spec, view, deduplicate=deduplicate, f0=f0)
+    store = read_if_whole(folder, len(entries))
+    if store is None:
         with only_writer(folder):
-            units_of = read_if_whole(folder, len(entries))  # whoever held the lock may have made it
-            if units_of is None:
-                _quantize_into(folder, entries, stack, view, deduplicate, progress)
-                units_of = {row.id: row.units for row in UnitStore(folder).rows()}
-    return units_of
+            store = read_if_whole(folder, len(entries))  # whoever held the lock may have made it
+            if store is None:
+                make_quantizer = partial(_quantizer_for, stack, view, f0)
+                _quantize_into(folder, entries, make_quantizer, deduplicate, progress)
+                store = UnitStore(folder)
+    return {row.id: stack.as_read(store.sequence(row), deduplicate=deduplicate) for row in store.rows()}
 
 
 def one_process_first(stack: Stack) -> AbstractContextManager[None]:
@@ -140,31 +173,24 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def read_if_whole(folder: Path, n_rows: int) -> dict[str, np.ndarray] | None:
-    """Read the units of a finished cache entry; None where there is none, or some files failed. Loads no model."""
+def read_if_whole(folder: Path, n_rows: int) -> UnitStore | None:
+    """Open a finished cache entry; None where there is none, or some files failed. Loads no model."""
     try:
         store = UnitStore(folder)
     except InputError:
         return None
-    return {row.id: row.units for row in store.rows()} if len(store) == n_rows else None
+    return store if len(store) == n_rows else None
 
 
 def _quantize_into(
     folder: Path,
     entries: Sequence[CorpusEntry],
-    stack: Stack,
-    view: View,
+    make_quantizer: Callable[[], Quantizer],
     deduplicate: bool,
     progress: bool,
 ) -> None:
     with _writable(folder):
-        result = quantize_corpus(
-            entries,
-            partial(_quantizer_for, stack, view),
-            folder,
-            deduplicate=deduplicate,
-            progress=progress,
-        )
+        result = quantize_corpus(entries, make_quantizer, folder, deduplicate=deduplicate, progress=progress)
     if result.failures:
         path, reason = result.failures[0]
         more = (
@@ -175,7 +201,14 @@ def _quantize_into(
         raise AudioError(reason + more if path in reason else f"{path}: {reason}{more}")
 
 
-def cache_key(entries: Sequence[CorpusEntry], spec: UnitSpec, view: View, *, deduplicate: bool = True) -> str:
+def cache_key(
+    entries: Sequence[CorpusEntry],
+    spec: UnitSpec,
+    view: View,
+    *,
+    deduplicate: bool = True,
+    f0: bool = False,
+) -> str:
     """Name a cache entry: sha256, first 24 hex digits, of the arguments and each file's id, path, size and time.
 
     Of a segment also its start and end. Raises AudioError for a missing file.
@@ -193,11 +226,12 @@ def cache_key(entries: Sequence[CorpusEntry], spec: UnitSpec, view: View, *, ded
     content = {"format": _FORMAT, "spec": spec.to_dict(), "speed": view.speed, "files": files}
     content |= {} if deduplicate else {"deduplicate": False}  # entries from before there was a choice stay
     content |= {"offset": view.offset} if view.offset else {}
+    content |= {"f0": True} if f0 else {}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _quantizer_for(stack: Stack, view: View) -> Quantizer:
-    return view_quantizer(stack.quantizer, view)
+def _quantizer_for(stack: Stack, view: View, f0: bool) -> Quantizer:
+    return view_quantizer(stack.quantizer, view, f0=f0)
 
 
 def path_of(utterance: Utterance) -> Path:

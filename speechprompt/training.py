@@ -14,10 +14,11 @@ from speechprompt.checkpoint import RunRecord, begin_run, read_record, require_f
 from speechprompt.classifier import build_classifier, label_objective
 from speechprompt.lm.base import UnitLM
 from speechprompt.prompt_config import PromptConfig
+from speechprompt.read_rows import unit_numbers
 from speechprompt.run import Run
 from speechprompt.sequence.objective import SequenceObjective
 from speechprompt.sequence.training import prepare_sequence
-from speechprompt.slots.values import SlotValues
+from speechprompt.slots.prompted import slots_of
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from speechprompt.task_units import labelled_units, one_process_first, views_of
@@ -114,7 +115,7 @@ def prepare(
         said = {"symbols": inventory.symbols, "tokens": inventory.tokens, "longest_target": longest}
         return Prepared(objective, said)
     if trained.slots != "joint":
-        SlotValues.from_labels(task.labels)  # raises before any work is done
+        slots_of(lm, task.labels, trained)  # raises before any work is done
     train_rows, valid_rows = classification_rows(
         task, stack, config, n_offsets=trained.n_offsets, progress=progress
     )
@@ -125,21 +126,29 @@ def prepare(
 
 
 def classification_rows(
-    task: Task, stack: Stack, config: TrainConfig, *, n_offsets: int = 1, progress: bool = False
+    task: Task,
+    stack: Stack,
+    config: TrainConfig,
+    *,
+    n_offsets: int = 1,
+    prosody: bool = True,
+    progress: bool = False,
 ) -> tuple[list[LabelledUnits], list[LabelledUnits]]:
     """Training rows in all views that `config` asks for, and validation rows at `n_offsets` places of the frame grid.
 
-    Rows that are given as units have one view only: they are not repeated. Raises as `labelled_units`.
+    Rows that are given as units have one view only: they are not repeated. prosody: as of `labelled_units`, which also
+    tells what is raised.
     """
     views, heard = training_views(task, config), views_of(task.utterances("valid"), n_offsets)
     with one_process_first(stack):  # the others then find the units in the cache
-        train_rows = labelled_units(task, "train", stack, views=views, progress=progress)
-        return train_rows, labelled_units(task, "valid", stack, views=heard, progress=progress)
+        train_rows = labelled_units(task, "train", stack, views=views, prosody=prosody, progress=progress)
+        valid_rows = labelled_units(task, "valid", stack, views=heard, prosody=prosody, progress=progress)
+    return train_rows, valid_rows
 
 
 def unit_counts(rows: Sequence[LabelledUnits], n_units: int) -> np.ndarray:
     """How often each unit occurs in the rows: (n_units,) int64."""
-    return np.bincount(np.concatenate([row.units for row in rows]), minlength=n_units)
+    return np.bincount(np.concatenate([unit_numbers(row.units) for row in rows]), minlength=n_units)
 
 
 def new_record(

@@ -15,6 +15,7 @@ import soxr
 import torch
 from torch import Tensor
 
+from units.pitch import with_f0
 from units.types import Quantizer, UnitSequence
 
 MAX_OFFSETS = 16  # of a frame; at 50 Hz 1.25 ms apart, where neighbours hardly differ
@@ -41,15 +42,19 @@ def offset_views(n_offsets: int, speeds: Sequence[float] = (1.0,)) -> tuple[View
 
 
 class ViewQuantizer:
-    """A quantizer of recordings as one view has them."""
+    """A quantizer of recordings as one view has them; with `f0` also of their F0, as it is heard there."""
 
-    def __init__(self, quantizer: Quantizer, view: View) -> None:
-        self.quantizer, self.view = quantizer, view
+    def __init__(self, quantizer: Quantizer, view: View, f0: bool = False) -> None:
+        self.quantizer, self.view, self.f0 = quantizer, view, f0
         self.spec, self.sample_rate = quantizer.spec, quantizer.sample_rate
 
     def __call__(self, waves: Sequence[np.ndarray]) -> list[UnitSequence]:
         """Quantize waves (n_samples,) float32; at speed s one is resampled to n_samples / s."""
-        return self.quantizer([self._heard(wave) for wave in waves])
+        heard = [self._heard(wave) for wave in waves]
+        sequences = self.quantizer(heard)
+        if self.f0:
+            return [with_f0(*pair, self.sample_rate) for pair in zip(sequences, heard, strict=True)]
+        return sequences
 
     def _heard(self, wave_N: np.ndarray) -> np.ndarray:
         rate, view = self.sample_rate, self.view
@@ -59,9 +64,9 @@ class ViewQuantizer:
         return np.pad(wave_N, (n_silent, 0)) if n_silent else wave_N
 
 
-def view_quantizer(quantizer: Quantizer, view: View) -> Quantizer:
-    """The quantizer for a view, the very one where the view changes nothing."""
-    return quantizer if view == AS_IS else ViewQuantizer(quantizer, view)
+def view_quantizer(quantizer: Quantizer, view: View, *, f0: bool = False) -> Quantizer:
+    """The quantizer for a view, with F0 or without; the very one where that changes nothing."""
+    return quantizer if view == AS_IS and not f0 else ViewQuantizer(quantizer, view, f0)
 
 
 def mean_over_views(logits_MC: Tensor, n_views: int) -> Tensor:

@@ -3,7 +3,7 @@
 Source: Kong, Kim, Bae 2020 (HiFi-GAN), sections 2.4 and 3.2; duration predictor jointly, as Lee et al. 2022,
 section 3.2.
 
-Shape legend: B batch, S samples, T units or frames.
+Shape legend: B batch, S samples, T units or frames, F input frames of the generator.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from vocoder.config import HiFiGANConfig
 from vocoder.discriminators import WaveDiscriminator
 from vocoder.hifigan import UnitHiFiGAN, add_weight_norm, folded_state_dict
+from vocoder.initial import initial_state
 from vocoder.losses import (
     MelLoss,
     StftLoss,
@@ -41,7 +42,10 @@ class VocoderTrainer:
         sampler: where batches come from.
         unit_loss: optional loss that holds the generated wave to its units.
         device: where to train.
-        initial: generator (plain weights, same sizes) whose weights to start from; None for fresh ones.
+        initial: generator (plain weights) whose weights to start from, see `vocoder.initial`; None for fresh ones.
+
+    Raises:
+        InputError: the initial generator has other sizes.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class VocoderTrainer:
         self.device = torch.device(device)
         self.generator = UnitHiFiGAN(config).to(self.device)
         if initial is not None:
-            self.generator.load_state_dict(initial.state_dict())
+            self.generator.load_state_dict(initial_state(self.generator, initial))
         add_weight_norm(self.generator)
         self.discriminator = WaveDiscriminator(
             training.periods, training.n_scales, training.discriminator_width
@@ -79,11 +83,12 @@ class VocoderTrainer:
             The losses, unweighted, as detached scalars.
         """
         training = self.training
-        wave_BS, units_BT, speaker_B = (
-            t.to(self.device) for t in self.sampler.segments(step, training.batch_size)
-        )
+        batch = self.sampler.segments(step, training.batch_size)
+        wave_BS, units_BT = batch.waves_BS.to(self.device), batch.units_BT.to(self.device)
+        speaker_B = batch.speakers_B.to(self.device) if self.config.multispkr else None
+        f0_BF = None if batch.f0_BF is None else batch.f0_BF.to(self.device)
         with self._autocast():
-            fake_BS = self.generator(units_BT, speaker_B if self.config.multispkr else None)
+            fake_BS = self.generator(units_BT, speaker_B, f0_BF)
         losses: dict[str, Tensor] = {}
         adversarial = step >= training.adversarial_from_step
         if adversarial and (step - training.adversarial_from_step) % training.discriminator_every == 0:

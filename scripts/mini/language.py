@@ -58,10 +58,12 @@ def _read(path: Path) -> list[np.ndarray]:
     return np.split(kept["units"].astype(np.int64), np.cumsum(kept["lengths"])[:-1])
 
 
-def _corpus_units(
-    corpus: PackedCorpus, quantizer: CodebookQuantizer, clips: np.ndarray, speed: float
+def corpus_units(
+    corpus: PackedCorpus, quantizer: CodebookQuantizer, clips: np.ndarray, path: Path, speed: float = 1.0
 ) -> list[np.ndarray]:
-    """Frame-level units of ``clips`` in their order, heard at ``speed`` times their rate."""
+    """Frame-level units of ``clips`` in their order, heard at ``speed`` times their rate; kept at ``path``."""
+    if path.exists():
+        return _read(path)
     found: dict[int, np.ndarray] = {}
     batches = list(corpus.batches(clips, max_batch_s=120.0))
     for batch in track(batches, description=f"quantizing, speed {speed}"):
@@ -69,7 +71,13 @@ def _corpus_units(
         if speed != 1.0:
             waves = [soxr.resample(wave, speed * SAMPLE_RATE, SAMPLE_RATE, quality="QQ") for wave in waves]
         found.update(zip(batch.tolist(), _quantize(quantizer, waves), strict=True))
-    return [found[int(clip)] for clip in clips]
+    return _keep(path, [found[int(clip)] for clip in clips])
+
+
+def spoken_units(folder: Path, quantizer: CodebookQuantizer) -> list[np.ndarray]:
+    """Frame-level units of what ``synthesis.synthesize`` spoke into a folder."""
+    waves = [read_audio(folder / row["path"]) for row in read_table(folder / "manifest.csv")]
+    return _quantize(quantizer, waves)
 
 
 def unit_sequences(
@@ -80,12 +88,9 @@ def unit_sequences(
     repeated = np.flatnonzero(np.isin(np.asarray(corpus.sources), REPEATED_SOURCES))
     rows: list[np.ndarray] = []
     for speed in (1.0, *SPEEDS):
-        path = folder / f"speed_{speed}.npz"
         clips = everything if speed == 1.0 else repeated
-        units = _read(path) if path.exists() else _keep(path, _corpus_units(corpus, quantizer, clips, speed))
-        rows += units
-    waves = [read_audio(held_out / row["path"]) for row in read_table(held_out / "manifest.csv")]
-    return UnitSequences(rows, _quantize(quantizer, waves))
+        rows += corpus_units(corpus, quantizer, clips, folder / f"speed_{speed}.npz", speed)
+    return UnitSequences(rows, spoken_units(held_out, quantizer))
 
 
 def train_language_model(sequences: UnitSequences, n_units: int, out: Path) -> PretrainResult:

@@ -28,6 +28,7 @@ from units.atomic import atomic_path
 
 SAMPLE_RATE = 16_000
 HELD_OUT_EVERY = 50  # every 50th line of a text is never spoken into the training set
+N_CHECKED_LINES = 120  # of them, by which the weights of language models are chosen
 
 FLITE_VOICES = ("rms", "slt", "awb", "kal16")
 ESPEAK_ENGLISH = tuple(

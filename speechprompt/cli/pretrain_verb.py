@@ -65,6 +65,11 @@ def pretrain(
     language: Annotated[str, typer.Option(help="unit-mbart: tag of the rows' language.")] = "und",
     sentences: Annotated[int, typer.Option(min=1, help="unit-mbart: most utterances in a row.")] = 3,
     masked: Annotated[float, typer.Option(min=0, max=1, help="unit-mbart: share of masked tokens.")] = 0.35,
+    mean_span: Annotated[float, typer.Option(min=0.1, help="unit-mbart: mean tokens of a span.")] = 3.5,
+    mask_each: Annotated[
+        bool,
+        typer.Option("--mask-each", help="unit-mbart: a mask for every token of a span, not one for all."),
+    ] = False,
     prosody: Annotated[Prosody, typer.Option(help="pgslm: classes, or numbers.")] = Prosody.DISCRETE,
     delays: Annotated[
         tuple[int, int], typer.Option(metavar="N N", help="pgslm: by which durations and F0 follow units.")
@@ -111,7 +116,7 @@ def pretrain(
         size,
         config,
         language=language,
-        noise=DenoisingConfig(masked=masked),
+        noise=DenoisingConfig(masked=masked, mean_span=mean_span, mask_each=mask_each),
         n_sentences=sentences,
         prosody=replace(PROSODY[prosody.value], duration_delay=delays[0], f0_delay=delays[1]),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from speechprompt.generate.consensus import most_agreed
 from speechprompt.generate.corruption import CorruptionConfig, Span
 from speechprompt.generate.damaged import Damaged
 from speechprompt.generate.gap_filling import (
@@ -77,6 +78,7 @@ class Inpainter:
         prompted: with a trained prompt, or with none: the plain language model.
         config: how gaps are shown.
         deduplicate: whether the language model reads one unit for every run of it.
+        mask_each: whether it knows masks as one for every unit, or as one for all that is missing.
         vocoder: tells how long units last, where it can; None: all equally long.
         writing: how units are chosen.
         begun: whether the model is given, as written already, what was heard before the first gap.
@@ -85,6 +87,7 @@ class Inpainter:
     prompted: PromptedMBart
     config: InpaintingConfig
     deduplicate: bool
+    mask_each: bool = False
     vocoder: UnitVocoder | None = None
     writing: WritingConfig = field(default_factory=WritingConfig)
     begun: bool = True
@@ -96,17 +99,21 @@ class Inpainter:
             [self._read(part) for part in between(row.heard, places)]
             for row, places in zip(damaged, regions, strict=True)
         ]
-        sources = [self.source(row) for row in damaged]
-        begun = [parts[0] for parts in contexts] if self.begun else None
+        n = self.writing.candidates
+        sources = [self.source(row) for row in damaged for _ in range(n)]
+        begun = [parts[0] for parts in contexts for _ in range(n)] if self.begun else None
         written = write_units(self.prompted, sources, self.writing, begun=begun)
-        return [
-            self._filled(row.heard, places, parts, said)
-            for row, places, parts, said in zip(damaged, regions, contexts, written, strict=True)
-        ]
+        rows = []
+        for place, (row, spans, parts) in enumerate(zip(damaged, regions, contexts, strict=True)):
+            said = written[place * n : (place + 1) * n]
+            filled_rows = [self._filled(row.heard, spans, parts, said_T) for said_T in said]
+            rows.append(filled_rows[most_agreed([self._read(frames_F) for frames_F in filled_rows])])
+        return rows
 
     def source(self, row: Damaged) -> np.ndarray:
         """Token ids (S,) that the encoder of the language model reads of a recording."""
-        return source_of(row, self.config, self.prompted.lm.vocab, self.prompted.language, self.deduplicate)
+        vocab, language = self.prompted.lm.vocab, self.prompted.language
+        return source_of(row, self.config, vocab, language, self.deduplicate, self.mask_each)
 
     def _read(self, frames_F: np.ndarray) -> np.ndarray:
         return runs(frames_F)[0] if self.deduplicate else frames_F
@@ -133,24 +140,47 @@ class Inpainter:
 
 
 def source_of(
-    row: Damaged, config: InpaintingConfig, vocab: MBartVocab, language: str | None, deduplicate: bool
+    row: Damaged,
+    config: InpaintingConfig,
+    vocab: MBartVocab,
+    language: str | None,
+    deduplicate: bool,
+    mask_each: bool = False,
 ) -> np.ndarray:
     """Token ids (S,) of a damaged recording as the encoder of the language model reads it."""
+
+    def read(frames_F: np.ndarray) -> np.ndarray:
+        return vocab.encode(runs(frames_F)[0] if deduplicate else frames_F)
+
     if not config.masked:
-        return source_row(vocab.encode(runs(row.heard)[0] if deduplicate else row.heard), vocab, language)
-    parts = between(row.heard, widened(row.gaps, len(row.heard), config.guard))
-    ids = [np.append(vocab.encode(runs(part)[0] if deduplicate else part), vocab.mask) for part in parts]
-    return source_row(np.concatenate(ids)[:-1], vocab, language)
+        return source_row(read(row.heard), vocab, language)
+    regions = widened(row.gaps, len(row.heard), config.guard)
+    parts = between(row.heard, regions)
+    ids = [read(part) for part in parts]
+    n_frames = sum(map(len, parts))
+    rate = (
+        sum(map(len, ids)) / n_frames if n_frames else 1.0
+    )  # units a frame, of what is heard around the gaps
+    sizes = [max(1, round(rate * (stop - start))) if mask_each else 1 for start, stop in regions]
+    masks = [np.full(size, vocab.mask, dtype=np.int64) for size in [*sizes, 0]]
+    return source_row(
+        np.concatenate([x for pair in zip(ids, masks, strict=True) for x in pair]), vocab, language
+    )
 
 
 def training_pair(
-    row: Damaged, config: InpaintingConfig, vocab: MBartVocab, language: str | None, deduplicate: bool
+    row: Damaged,
+    config: InpaintingConfig,
+    vocab: MBartVocab,
+    language: str | None,
+    deduplicate: bool,
+    mask_each: bool = False,
 ) -> Pair:
     """What is read of a recording and what is to be written: its clean units, those in the gaps marked."""
     marked_F = np.zeros(len(row.clean), dtype=bool)
     for start, stop in widened(row.gaps, len(row.clean), config.guard):
         marked_F[start:stop] = True
-    source = source_of(row, config, vocab, language, deduplicate)
+    source = source_of(row, config, vocab, language, deduplicate, mask_each)
     if not deduplicate:
         return Pair(source, row.clean, marked_F)
     units_T, frames_T = runs(row.clean)

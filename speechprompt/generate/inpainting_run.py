@@ -54,7 +54,14 @@ def inpainter_of(
 ) -> Inpainter:
     """Join a model with the stack's way of reading units and, where there is one, its vocoder's durations."""
     vocoder = None if stack.vocoder_part is None else stack.vocoder
-    return Inpainter(prompted, config, stack.seq2seq_deduplicates, vocoder, writing or WritingConfig())
+    return Inpainter(
+        prompted,
+        config,
+        stack.seq2seq_deduplicates,
+        stack.seq2seq_masks_each,
+        vocoder,
+        writing or WritingConfig(),
+    )
 
 
 def load_inpainting_run(

@@ -116,5 +116,5 @@ def pairs_of(
     rows: Sequence[Damaged], prompted: PromptedMBart, stack: Stack, config: InpaintingConfig
 ) -> list[Pair]:
     """What is read of each recording and what is to be written."""
-    vocab, language, deduplicate = prompted.lm.vocab, prompted.language, stack.seq2seq_deduplicates
-    return [training_pair(row, config, vocab, language, deduplicate) for row in rows]
+    reading = (stack.seq2seq_deduplicates, stack.seq2seq_masks_each)
+    return [training_pair(row, config, prompted.lm.vocab, prompted.language, *reading) for row in rows]

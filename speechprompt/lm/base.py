@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.folder import fingerprint
 from speechprompt.vocab import UnitVocab
+from units.errors import InputError
 
 
 class UnitLM(nn.Module, ABC):
@@ -69,6 +70,29 @@ class UnitLM(nn.Module, ABC):
             n_before_B: tokens of each row that are in a cache already, int64; None for none.
         Raises: InputError for a row longer than max_positions.
         """
+
+    @property
+    def reads_prosody(self) -> bool:
+        """Whether rows of recordings hold durations and F0 beside units, see `speechprompt.read_rows`."""
+        return False
+
+    def embed_rows(
+        self, ids_BT: Tensor, prosody_BT2: Tensor | None = None, *, separator: Tensor | None = None
+    ) -> Tensor:
+        """Whole rows, padded on the right, to the decoder's input (B, T, D): as `embed`, with their prosody.
+
+        Args:
+            ids_BT: int64.
+            prosody_BT2: duration and F0 of each token, see `batch.Batch`; None for none. Where it is shorter than
+                `ids_BT`, which further `<s>` have made longer, the rest is 0.
+            separator: as of `embed`.
+        Raises: InputError as `embed`, or for prosody that the family does not read.
+        """
+        if prosody_BT2 is not None:
+            raise InputError(
+                f"rows: expected units alone, which {self.family} reads, got durations and F0, too; leave them out"
+            )
+        return self.embed(ids_BT, separator=separator)
 
     @abstractmethod
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:

@@ -36,6 +36,8 @@ class DenoisingConfig:
         masked: share of the tokens that lie in masked spans.
         random: share of the masks that are a random token instead.
         mean_span: mean of the Poisson distribution of span lengths; a span of 0 tokens inserts a mask.
+        mask_each: a mask for every token of a span in place of one for all of them, so that a row tells how much is
+            missing; spans of 0 tokens are then passed over (fairseq's replace_length of -1).
     Raises: InputError for values outside their range.
     """
 
@@ -43,6 +45,7 @@ class DenoisingConfig:
     masked: float = 0.35
     random: float = 0.1
     mean_span: float = 3.5
+    mask_each: bool = False
 
     def __post_init__(self) -> None:
         shares = (self.permuted, self.masked, self.random)
@@ -86,7 +89,7 @@ def permuted(
 
 
 def damaged(target_T: Row, vocab: MBartVocab, config: DenoisingConfig, generator: np.random.Generator) -> Row:
-    """Replace spans of a target row by one mask each; its first and last token stay as they are."""
+    """Replace spans of a target row by masks, one each or one a token; its first and last token stay as they are."""
     budget = math.ceil((len(target_T) - 2) * config.masked)
     if budget <= 0:
         return target_T.copy()
@@ -98,6 +101,11 @@ def damaged(target_T: Row, vocab: MBartVocab, config: DenoisingConfig, generator
     row_T, kept_T = target_T.copy(), np.ones(len(target_T), dtype=bool)
     inner = np.arange(1, len(target_T) - 1)
     starts = generator.choice(inner, size=min(len(spans), len(inner)), replace=False)
+    if config.mask_each:
+        ends = np.minimum(starts + spans[: len(starts)], len(target_T) - 1)
+        places = np.unique(np.concatenate([np.arange(*span) for span in zip(starts, ends, strict=True)]))
+        row_T[places] = _masks(len(places), vocab, config, generator)
+        return row_T
     row_T[starts] = _masks(len(starts), vocab, config, generator)
     for start, length in zip(starts, spans, strict=False):
         kept_T[start + 1 : min(start + length, len(target_T) - 1)] = False

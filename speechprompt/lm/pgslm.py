@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from speechprompt.lm.folder import fill, read_weights, save_folder
 from speechprompt.lm.gslm import GSLM, read_config
-from speechprompt.lm.pgslm_streams import StreamBatch, Streams
-from speechprompt.lm.prosody import ProsodyConfig
+from speechprompt.lm.pgslm_streams import StreamBatch, Streams, row_streams
+from speechprompt.lm.prosody import ProsodyConfig, known_edges
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.vocab import UnitsFirstVocab
 from units.errors import InputError
@@ -49,15 +49,17 @@ class StreamLosses:
 class PGSLM(GSLM):
     """Decoder-only transformer over units, durations and F0; rows begin with `<s>`.
 
-    As a `UnitLM` it reads units alone and takes their prosody for zero: `embed` without the other streams. Prompts,
-    decoding and perplexity begin rows of every family with `</s>`, because `<s>` is what a prompt's separator replaces;
-    a first `</s>` is looked up as the `<s>` that this model was trained to begin with.
+    Prompts that classify recordings give it all streams (`embed_rows`). Elsewhere it reads units alone, as any other
+    `UnitLM` does, and takes their prosody for zero: `embed` without the other streams. Prompts, decoding and perplexity
+    begin rows of every family with `</s>`, because `<s>` is what a prompt's separator replaces; a first `</s>` is
+    looked up as the `<s>` that this model was trained to begin with.
 
     Args:
         config: dimensions. vocab: units first, special tokens after them. prosody: the other two streams.
     """
 
     family = "pgslm"
+    vocab: UnitsFirstVocab
 
     def __init__(self, config: TransformerConfig, vocab: UnitsFirstVocab, prosody: ProsodyConfig) -> None:
         super().__init__(config, vocab)
@@ -76,6 +78,13 @@ class PGSLM(GSLM):
                 if isinstance(embedding, nn.Embedding):
                     embedding.weight.normal_(0, self.d_model**-0.5, generator=generator)
         return self
+
+    @property
+    def reads_prosody(self) -> bool:
+        """See UnitLM. Raises InputError where F0 is read in bins whose borders are not known."""
+        if self.prosody.f0_input and self.prosody.discrete_f0:
+            known_edges(self.prosody)
+        return self.prosody.duration_input or self.prosody.f0_input
 
     def embed(
         self,
@@ -103,6 +112,15 @@ class PGSLM(GSLM):
             + self._embed_stream(self.embed_duration, durations_BT, ids_BT)
             + self._embed_stream(self.embed_f0, f0_BT, ids_BT)
         )
+
+    def embed_rows(
+        self, ids_BT: Tensor, prosody_BT2: Tensor | None = None, *, separator: Tensor | None = None
+    ) -> Tensor:
+        """As `embed`, with durations and F0 clamped, in bins and delayed as in training; see UnitLM, `row_streams`."""
+        if prosody_BT2 is None:
+            return self.embed(ids_BT, separator=separator)
+        streams = row_streams(ids_BT, prosody_BT2, self.vocab, self.prosody)
+        return self.embed(ids_BT, separator=separator, durations_BT=streams.durations, f0_BT=streams.f0)
 
     def _as_trained(self, ids_BT: Tensor, position_BT: Tensor) -> Tensor:
         begins_BT = position_BT.eq(1) & ids_BT.eq(self.vocab.eos)

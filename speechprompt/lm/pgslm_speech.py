@@ -19,7 +19,6 @@ from speechprompt.lm.prosody import (
     known_edges,
     normalized_f0,
 )
-from speechprompt.vocab import UnitsFirstVocab
 from units.errors import InputError
 from units.pitch import unit_f0
 from units.types import UnitSequence
@@ -39,6 +38,12 @@ def relative_f0(
     return normalized_f0(unit_f0(sequence.f0_hz, _durations(sequence)), prosody, statistics)
 
 
+def prosodic_row(sequence: UnitSequence, prosody: ProsodyConfig) -> NDArray[np.float64]:
+    """A row (T, 3) of units, durations and F0, see `speechprompt.read_rows`. Raises as `relative_f0`."""
+    columns = (sequence.units, _durations(sequence), relative_f0(sequence, prosody))
+    return np.column_stack(columns).astype(np.float64)
+
+
 def seed_streams(sequence: UnitSequence, f0_T: NDArray[np.float32], lm: PGSLM) -> tuple[Streams, Streams]:
     """What the model reads before it goes on after `sequence`, and what it would read next of the units' prosody.
 
@@ -48,7 +53,6 @@ def seed_streams(sequence: UnitSequence, f0_T: NDArray[np.float32], lm: PGSLM) -
     prosody = lm.prosody
     stream_T: NDArray[Any] = f0_bins(f0_T, known_edges(prosody)) if prosody.discrete_f0 else f0_T
     vocab = lm.vocab
-    assert isinstance(vocab, UnitsFirstVocab)
     streams = utterance_streams(vocab.encode(sequence.units), _durations(sequence), stream_T, vocab, prosody)
     rows, _ = delayed(streams, vocab, prosody)
     rows = Streams(rows.tokens[None], rows.durations[None], rows.f0[None]).to(lm.device)

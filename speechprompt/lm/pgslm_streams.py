@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from speechprompt.lm.prosody import DURATION_PADDING, ProsodyConfig
+from speechprompt.lm.prosody import DURATION_PADDING, ProsodyConfig, known_edges
 from speechprompt.vocab import UnitsFirstVocab
 from units.errors import InputError
 
@@ -102,15 +103,12 @@ def _dtype(discrete: bool) -> torch.dtype:
 
 
 def delayed(streams: Streams, vocab: UnitsFirstVocab, config: ProsodyConfig) -> tuple[Streams, Streams]:
-    """Streams (T,) to delayed streams (T + longest delay,), and which of their positions are padding (bool)."""
+    """Streams (.., T) to delayed streams (.., T + longest delay), and which of their positions are padding (bool)."""
 
-    def shift(stream_T: Tensor, delay: int, padding: float) -> tuple[Tensor, Tensor]:
+    def shift(stream: Tensor, delay: int, padding: float) -> tuple[Tensor, Tensor]:
         before, after = delay, config.longest_delay - delay
-        shifted_T = torch.nn.functional.pad(stream_T, (before, after), value=padding)
-        padding_T = torch.nn.functional.pad(
-            torch.zeros_like(stream_T, dtype=torch.bool), (before, after), value=True
-        )
-        return shifted_T, padding_T
+        shifted = F.pad(stream, (before, after), value=padding)
+        return shifted, F.pad(torch.zeros_like(stream, dtype=torch.bool), (before, after), value=True)
 
     parts = [
         shift(streams.tokens, 0, vocab.pad),
@@ -118,6 +116,32 @@ def delayed(streams: Streams, vocab: UnitsFirstVocab, config: ProsodyConfig) -> 
         shift(streams.f0, config.f0_delay, config.f0_padding),
     ]
     return Streams(*(stream for stream, _ in parts)), Streams(*(padding for _, padding in parts))
+
+
+def row_streams(
+    ids_BT: Tensor, prosody_BT2: Tensor, vocab: UnitsFirstVocab, config: ProsodyConfig
+) -> Streams:
+    """What is read of rows that end in a prompt's separators, delayed and cut to their tokens: (B, T) each.
+
+    A separator stands where `</s>` stands in training and has its prosody, 0. With a delay of 1 the last unit's comes
+    with the first separator; with a longer one it has not come there yet, and is lost where no more separators follow.
+
+    Args:
+        ids_BT: see `UnitLM.embed_rows`.
+        prosody_BT2: likewise.
+        vocab: the model's.
+        config: the model's.
+    Raises: InputError for F0 bins whose borders are not known.
+    """
+    n_more = ids_BT.shape[1] - prosody_BT2.shape[1]
+    durations_BT, f0_BT = F.pad(prosody_BT2, (0, 0, 0, n_more)).unbind(-1)
+    if config.discrete_duration:
+        durations_BT = durations_BT.clamp(max=config.max_duration).long()
+    if config.discrete_f0 and config.f0_input:  # bins that are not read need no borders
+        f0_BT = torch.bucketize(f0_BT.contiguous(), torch.from_numpy(known_edges(config)).to(f0_BT))
+    f0_BT = torch.cat([torch.full_like(f0_BT[:, :1], config.first_f0), f0_BT[:, 1:]], dim=1)
+    streams, _ = delayed(Streams(ids_BT, durations_BT, f0_BT), vocab, config)
+    return streams.columns(None, ids_BT.shape[1])
 
 
 def stream_batch(rows: Sequence[Streams], vocab: UnitsFirstVocab, config: ProsodyConfig) -> StreamBatch:

@@ -100,7 +100,7 @@ def ngram(job: Job) -> Outcome:
         speed_perturbation=settings.speed_perturbation, offset_perturbation=settings.offset_perturbation
     )
     train_rows, valid_rows = classification_rows(
-        job.task, job.stack, config, n_offsets=settings.n_offsets, progress=job.progress
+        job.task, job.stack, config, n_offsets=settings.n_offsets, prosody=False, progress=job.progress
     )
     train, valid = ([(row.units, labels[row.label]) for row in rows] for rows in (train_rows, valid_rows))
     model = fit(train, valid=valid, seed=job.seed)
@@ -109,7 +109,7 @@ def ngram(job: Job) -> Outcome:
     scores = {}
     for split in job.judged_splits:
         views = views_of(job.task.utterances(split), settings.n_offsets)
-        rows = labelled_units(job.task, split, job.stack, views=views, progress=job.progress)
+        rows = labelled_units(job.task, split, job.stack, views=views, prosody=False, progress=job.progress)
         known = model.scores([row.units for row in rows], n_views=len(views)).clip(LOWEST)
         scores[split] = np.full((len(known), len(labels)), LOWEST, np.float32)
         scores[split][:, columns] = known

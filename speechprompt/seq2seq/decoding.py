@@ -30,6 +30,7 @@ class WritingConfig:
         sampling: greedy by default; its max_units, min_units and allow_end do not matter.
         length_factor, length_extra: most units of a row: so many for each source token, and so many more.
         length_penalty: of the beam's scores.
+        candidates: rows drawn by `sampling` for each source, for `generate.consensus` to choose from.
     Raises: InputError for values outside their range.
     """
 
@@ -38,11 +39,17 @@ class WritingConfig:
     length_factor: float = 1.2
     length_extra: int = 20
     length_penalty: float = 1.0
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         if self.beam < 1 or self.length_factor <= 0 or self.length_extra < 0:
             raise InputError(
                 f"writing: expected beam of at least 1, length_factor above 0, length_extra of at least 0, got {self}"
+            )
+        if self.candidates < 1 or (self.candidates > 1 and self.sampling.greedy):
+            raise InputError(
+                f"writing: expected several candidates to be sampled, got {self.candidates} and greedy choice; give a "
+                "temperature"
             )
         if self.beam > 1 and not self.sampling.greedy:
             raise InputError("writing: expected a beam or sampling, got both; leave one out")

@@ -104,11 +104,13 @@ class Engine:
         """Queue questions, all or none. Each future gives one answer for every run asked, in order.
 
         Texts are decoded symbol by symbol: they wait among what is generated, so that labels do not wait for them.
-        Raises: ServeError as `Lane.submit`; (422) for units that the language model does not know.
+        Raises: ServeError as `Lane.submit`; (422) for units that the language model does not know, or that it labels
+        together with their prosody alone.
         """
         for question in questions:
             if question.units is not None:
                 self._require_known(question.units)
+                self._require_enough(question.runs)
         if any(served.run.record.symbols for question in questions for served in question.runs):
             return self.generation.submit(questions, [1] * len(questions))  # type: ignore[return-value]
         return self.labels.submit(questions, [self._tokens(question) for question in questions])
@@ -148,12 +150,22 @@ class Engine:
                 f"units: expected at least one, each from 0 to {n_units - 1}, got {got}; use this stack's units",
             )
 
+    def _require_enough(self, runs: Sequence[ServedRun]) -> None:
+        """Raise where units alone are not all that one of the runs reads; texts are said of units alone."""
+        if any(not served.run.record.symbols for served in runs) and self.runs.stack.reads_prosody:
+            raise ServeError(
+                422,
+                "units: expected a recording, because the language model reads durations and F0, got units alone; send "
+                "audio to /classify",
+            )
+
     def _answer(self, questions: Sequence[Question]) -> list[tuple[Answer, ...]]:
         stack = self.runs.stack
+        prosody = any(not served.run.record.symbols for question in questions for served in question.runs)
         heard: dict[View, Iterator[np.ndarray]] = {}
         for view in sorted({view for question in questions for view in _views(question)}):
             waves = [q.wave for q in questions if q.wave is not None and view in _views(q)]
-            heard[view] = iter(stack.units_in_views(waves, [view])[0])
+            heard[view] = iter(stack.units_in_views(waves, [view], prosody=prosody)[0])
         asked: list[Row] = []
         for question in questions:
             units_of = {view: next(heard[view]) for view in sorted(_views(question))}

@@ -15,12 +15,13 @@ from speechprompt.batch import BucketedBatches, LabelledUnits, bucket, collate
 from speechprompt.evaluation import top_labels, top_texts
 from speechprompt.label_logits import label_logits
 from speechprompt.lm.row_prefixes import row_prefixes
+from speechprompt.read_rows import unit_numbers
 from speechprompt.reading import reading, with_separators
 from speechprompt.serve.runs import ServedRun
 from speechprompt.views import mean_over_views
 
 Top = tuple[tuple[str, float], ...]
-# Whose prompt, and for every view of the recording unit numbers (n,) int64 as the language model reads them.
+# Whose prompt, and for every view of the recording a row as the language model reads it, see `read_rows`.
 Row = tuple[ServedRun, Sequence[np.ndarray]]
 _Reading = tuple[ServedRun, np.ndarray]  # a row in one view, cut to what the run reads
 
@@ -38,7 +39,7 @@ def answer_rows(rows: Sequence[Row], *, batch_tokens: int) -> list[Top]:
     Raises: InputError for a row without units, or with ones that the language model does not know.
     """
     said = [i for i, (served, _) in enumerate(rows) if served.run.record.symbols]
-    tops: dict[int, Top] = {i: top_texts(rows[i][0].run, rows[i][1][:1])[0] for i in said}
+    tops: dict[int, Top] = {i: top_texts(rows[i][0].run, [unit_numbers(rows[i][1][0])])[0] for i in said}
     labelled = [i for i in range(len(rows)) if i not in tops]
     readings: list[_Reading] = [
         (rows[i][0], units[: most_units(rows[i][0])]) for i in labelled for units in rows[i][1]
@@ -91,7 +92,7 @@ def _shared_logits(readings: Sequence[_Reading]) -> list[Tensor]:
     batch = batch.to(lm.device)
     n_separators = len(readings[0][0].separators_ND)
     ids_BT, place_BT = with_separators(batch.ids_BT, batch.lengths_B, n_separators, lm.vocab)
-    x_BTD = lm.embed(ids_BT, separator=_separators(readings, place_BT))
+    x_BTD = lm.embed_rows(ids_BT, batch.prosody_BT2, separator=_separators(readings, place_BT))
     column_BT = torch.arange(ids_BT.shape[1], device=lm.device).expand(len(readings), -1)
     read_BR, weight_BR = reading("separator", column_BT, batch.lengths_B, n_separators)
     prefix = row_prefixes([served.prefix for served, _ in readings])

@@ -22,6 +22,7 @@ from speechprompt.sequence.feedback import Feedback
 from speechprompt.sequence.past import Past
 from speechprompt.slots.values import SlotValues
 from speechprompt.verbalizer import TokenVerbalizer, Verbalizer, make_verbalizer
+from units.errors import InputError
 
 _TOKENS_AT_ONCE = 16384  # positions that the past of all beginnings of the labels may fill
 
@@ -71,7 +72,7 @@ class PromptedSlots(PromptedLM):
         ids_BT, slot_BT = with_separators(batch.ids_BT, batch.lengths_B, n_slots, self.lm.vocab)
         vector_BKD = separators.float().expand(len(ids_BT), n_slots, -1)
         vector_BTD = vector_BKD.gather(1, slot_BT[:, :, None].expand(-1, -1, vector_BKD.shape[2]))
-        x_BSD, prefix, column_BT = self._inputs(ids_BT, vector_BTD)
+        x_BSD, prefix, column_BT = self._inputs(ids_BT, vector_BTD, batch.prosody_BT2)
         read_BK, _ = reading("separator", column_BT, batch.lengths_B, n_slots)
         return self.lm(x_BSD, prefix=prefix, read_positions=read_BK)
 
@@ -162,15 +163,29 @@ class SequentialSlots(PromptedSlots):
         return score_BN
 
 
+def slots_of(lm: UnitLM, labels: Sequence[str], config: PromptConfig) -> SlotValues:
+    """The slots that `config.slots` reads of labels.
+
+    Raises: InputError for labels without slots, or, said one after the other, for a language model that reads prosody:
+    its cached past holds units alone.
+    """
+    if config.slots == "sequential" and lm.reads_prosody:
+        raise InputError(
+            f"slots: expected joint or parallel for {lm.family}, which reads durations and F0, got sequential; choose "
+            "one of these"
+        )
+    return SlotValues.from_labels(labels)
+
+
 def build_slots(
     lm: UnitLM, labels: Sequence[str], config: PromptConfig, *, unit_counts: np.ndarray | None = None
 ) -> PromptedSlots:
     """A new classifier slot by slot before training, as `config.slots` says; freezes `lm`.
 
     Args: as `build_prompted`, with the task's labels, whose values take the verbalizer's classes in order.
-    Raises: InputError for options that do not fit, or labels without slots.
+    Raises: InputError for options that do not fit, or as `slots_of`.
     """
-    slots = SlotValues.from_labels(labels)
+    slots = slots_of(lm, labels, config)
     verbalizer = make_verbalizer(
         config.verbalizer,
         slots.n_values,
@@ -187,7 +202,7 @@ def restore_slots(
     lm: UnitLM, labels: Sequence[str], config: PromptConfig, state: Mapping[str, Tensor]
 ) -> PromptedSlots:
     """A trained classifier from `trainable_state`, in evaluation mode; freezes `lm`. Raises: InputError."""
-    slots = SlotValues.from_labels(labels)
+    slots = slots_of(lm, labels, config)
     if config.verbalizer != "learnable" and "verbalizer.ids" in state:
         verbalizer: Verbalizer = TokenVerbalizer(state["verbalizer.ids"])
     else:

@@ -13,11 +13,13 @@ import torch
 
 from speechprompt.cli import run as run_command_line
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.pgslm import PGSLM
+from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
-from speechprompt.vocab import MBartVocab, UnitVocab
+from speechprompt.vocab import MBartVocab, UnitsFirstVocab, UnitVocab
 from units.audio import read_audio, write_audio
 
 
@@ -58,6 +60,27 @@ def tiny_mbart(vocab: MBartVocab, max_positions: int = 320) -> UnitMBart:
         1, 32, 2, 64, max_positions=max_positions, activation="gelu", positions="learned"
     )
     return UnitMBart(MBartConfig(side, side), vocab).initialise(0)
+
+
+@pytest.fixture(scope="session")
+def prosodic_stack(tiny_stack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stack in small with a pGSLM in place of its LM, which reads durations and F0 as classes, one unit later."""
+    folder = tmp_path_factory.mktemp("stacks") / "prosodic"
+    shutil.copytree(tiny_stack, folder, ignore=shutil.ignore_patterns("lm"))
+    prosody = ProsodyConfig(
+        discrete_duration=True,
+        discrete_f0=True,
+        n_f0_bins=6,
+        duration_delay=1,
+        f0_delay=1,
+        f0_edges=(-0.3, -0.1, 0.0, 0.1, 0.3),
+    )
+    transformer = TransformerConfig(2, 32, 4, 48, max_positions=512)
+    PGSLM(transformer, UnitsFirstVocab(100), prosody).initialise(3).save(folder / "lm")
+    content = json.loads((folder / "stack.json").read_text())
+    content |= {"name": "prosodic", "lm": {"family": "pgslm", "folder": "lm"}}
+    (folder / "stack.json").write_text(json.dumps(content))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,46 @@ def test_rows_stay_rows_of_known_units(units: list[int], p_drop: float, p_replac
         assert not (varied[1:] == varied[:-1]).any()
 
 
-def test_zero_probabilities_change_nothing() -> None:
-    row = np.array([1, 1, 2, 3])
-    assert UnitAugmentation()(row, 10, np.random.default_rng(0)).tolist() == row.tolist()
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 30), st.floats(-3, 3)), min_size=1),
+    PROBABILITIES,
+    PROBABILITIES,
+    st.integers(0, 2**32),
+)
+def test_rows_with_prosody_are_varied_by_the_same_draws(
+    columns: list[tuple[int, int, float]], p_drop: float, p_replace: float, seed: int
+) -> None:
+    row, augmentation = np.array(columns, dtype=np.float64), UnitAugmentation(p_drop, p_replace)
+    before = row.copy()
+    units = row[:, 0].astype(np.int64)
+    varied = augmentation(row, 10, np.random.default_rng(seed))
+    assert varied.dtype == np.float64 and varied.shape == (len(varied), 3)
+    assert varied[:, 0].tolist() == augmentation(units, 10, np.random.default_rng(seed)).tolist()
+    np.testing.assert_array_equal(row, before)
+    assert (varied[:, 1] >= 1).all() and (varied[:, 1] == varied[:, 1].round()).all()
+    assert (np.abs(varied[:, 2]) <= np.abs(row[:, 2]).max() + 1e-9).all()
+    kept = np.random.default_rng(seed).random(len(row)) >= p_drop  # the first draws
+    if kept.any():
+        assert varied[:, 1].sum() == row[kept, 1].sum()
+        assert varied[:, 1] @ varied[:, 2] == pytest.approx(row[kept, 1] @ row[kept, 2], abs=1e-9)
+
+
+def test_what_is_merged_lasts_as_long_as_its_parts_at_their_mean_height() -> None:
+    row = np.array([[1, 2, 0.5], [2, 3, -1.0], [1, 6, 1.5], [3, 1, 0.1]])
+    for seed in range(200):
+        varied = UnitAugmentation(p_drop=0.3)(row, 10, np.random.default_rng(seed))
+        if varied[:, 0].tolist() == [1, 3]:
+            merged = varied[0, 1:].tolist()
+            if merged[0] == 8:  # both, not one of them alone
+                assert merged[1] == pytest.approx((2 * 0.5 + 6 * 1.5) / 8)
+                break
+    else:
+        raise AssertionError("never merged")
+
+
+@pytest.mark.parametrize("row", [np.array([1, 1, 2, 3]), np.array([[1, 4, 0.3], [2, 3, 0.1], [3, 7, 0.7]])])
+def test_zero_probabilities_change_nothing(row: np.ndarray) -> None:
+    np.testing.assert_array_equal(UnitAugmentation()(row, 10, np.random.default_rng(0)), row, strict=True)
 
 
 def test_probabilities_are_those_asked_for() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -19,12 +21,22 @@ def make_rows(n_rows: int, seed: int = 0) -> list[LabelledUnits]:
     return [LabelledUnits(rng.integers(20, size=rng.integers(1, 30)), i % 4) for i in range(n_rows)]
 
 
+def with_prosody(rows: list[LabelledUnits]) -> list[LabelledUnits]:
+    rng = np.random.default_rng(1)
+    prosody = [(rng.integers(1, 9, len(row.units)), rng.normal(size=len(row.units))) for row in rows]
+    return [
+        LabelledUnits(np.column_stack([row.units, *columns]), row.label)
+        for row, columns in zip(rows, prosody, strict=True)
+    ]
+
+
 def make_batches(n_rows: int = 50, **options: object) -> BucketedBatches:
     return BucketedBatches(make_rows(n_rows), VOCAB, **{"batch_tokens": 100, "max_positions": 64, **options})
 
 
 def equal(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(tensor, vars(other)[name]) for name, tensor in vars(one).items())
+    assert (one.prosody_BT2 is None) == (other.prosody_BT2 is None)
+    return all(torch.equal(x, vars(other)[name]) for name, x in vars(one).items() if x is not None)
 
 
 @settings(max_examples=50)
@@ -128,6 +140,37 @@ def test_nothing_to_batch_is_refused(options: dict[str, object]) -> None:
         )
 
 
-def test_a_batch_moves_as_a_whole() -> None:
-    batch = next(make_batches().epoch(0)).to("meta")
-    assert all(tensor.device.type == "meta" for tensor in vars(batch).values())
+@pytest.mark.parametrize("rows", [make_rows(5), with_prosody(make_rows(5))])
+def test_a_batch_moves_as_a_whole(rows: list[LabelledUnits]) -> None:
+    batch = next(BucketedBatches(rows, VOCAB, batch_tokens=100, max_positions=64).epoch(0))
+    moved = batch.to("meta")
+    assert all(x.device.type == "meta" for x in vars(moved).values() if x is not None)
+    assert (moved.prosody_BT2 is None) == (rows[0].units.ndim == 1)
+
+
+def test_prosody_stands_beside_its_units_and_is_nothing_elsewhere() -> None:
+    plain, spoken = make_rows(30), with_prosody(make_rows(30))
+    options = {"batch_tokens": 100, "max_positions": 20}  # the longest rows are cut
+    with pytest.warns(UserWarning, match="cut"):
+        units_alone = BucketedBatches(plain, VOCAB, **options).epoch(1)
+        batches = list(BucketedBatches(spoken, VOCAB, **options).epoch(1))
+    for batch, same in zip(batches, units_alone, strict=True):
+        assert batch.prosody_BT2 is not None and batch.prosody_BT2.dtype == torch.float32
+        assert equal(replace(batch, prosody_BT2=None), same)
+        for i, ids, prosody in zip(batch.index_B, batch.ids_BT, batch.prosody_BT2, strict=True):
+            is_unit = ids >= 4
+            np.testing.assert_array_equal(
+                prosody[is_unit], spoken[int(i)].units[:18, 1:].astype(np.float32), strict=True
+            )
+            assert not prosody[~is_unit].any()
+
+
+def test_an_epoch_of_varied_rows_keeps_prosody_and_length() -> None:
+    augmentation = UnitAugmentation(p_drop=0.3, p_replace=0.3)
+    plain = make_batches(augmentation=augmentation).epoch(0)
+    rows = with_prosody(make_rows(50))
+    spoken = BucketedBatches(rows, VOCAB, batch_tokens=100, max_positions=64, augmentation=augmentation)
+    for batch, same in zip(spoken.epoch(0), plain, strict=True):
+        assert equal(replace(batch, prosody_BT2=None), same)  # the same draws
+        assert batch.prosody_BT2 is not None
+        assert (batch.prosody_BT2[batch.ids_BT >= 4, 0] >= 1).all()

@@ -238,3 +238,5 @@ def test_rows_have_a_fingerprint_of_units_labels_and_order() -> None:
         [LabelledUnits(np.array([1]), 0), LabelledUnits(np.array([2, 3]), 1)],
     ]
     assert len({rows_fingerprint(other) for other in [rows, *others]}) == 5
+    spoken = [LabelledUnits(np.array([[1, 4, f0], [2, 3, 0.0]]), 0) for f0 in (0.0, 0.1)]
+    assert len({rows_fingerprint([row]) for row in [rows[0], *spoken]}) == 3
