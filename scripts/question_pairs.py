@@ -44,7 +44,7 @@ class Pair:
 def draw_pairs(text: Path, seed: int = 0) -> list[Pair]:
     """Lines of `MIN_WORDS` to `MAX_WORDS` words without marks inside, each in one split, with a voice of that split."""
     rng = random.Random(seed)
-    plain = {}
+    plain: dict[str, tuple[str, str]] = {}
     for name, line in read_lines(text, held_out=False):
         words = line.strip(" \"'.!?;:,-")
         if MIN_WORDS <= len(words.split()) <= MAX_WORDS and words.replace(" ", "").replace("'", "").isalpha():
@@ -53,7 +53,9 @@ def draw_pairs(text: Path, seed: int = 0) -> list[Pair]:
     pairs = []
     for split, n_pairs in SHARES.items():
         voices = [v for v in ESPEAK_ENGLISH if (v.split("+")[1] in TEST_VARIANTS) == (split == "test")]
-        pairs += [Pair(*next(drawn), rng.choice(voices), split) for _ in range(n_pairs)]
+        for _ in range(n_pairs):
+            name, words = next(drawn)
+            pairs.append(Pair(name, words, rng.choice(voices), split))
     return pairs
 
 

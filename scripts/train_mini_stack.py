@@ -26,6 +26,7 @@ from scripts.mini.clustering import fit_clusters, label_corpus, layer_features, 
 from scripts.mini.corpus import PackedCorpus, pack, training_clips
 from scripts.mini.denoiser import second_reading, train_denoiser
 from scripts.mini.hubert_pretraining import HubertSettings, pretrain_hubert
+from scripts.mini.inpainting_prompt import train_prompt
 from scripts.mini.language import train_language_model, unit_sequences
 from scripts.mini.phones import label_phones
 from scripts.mini.prosodic import load_quantizer, pitched_store, train_prosodic

@@ -15,8 +15,8 @@ There may be an encoder-decoder beside the LM, which inpainting uses, with folde
 
     "seq2seq": {"family": "unit_mbart", "folder": "unit_mbart", "prompts": {"inpainting": "prompts/inpainting"}}
 
-It reads units as the LM does unless it has an entry `deduplicate` of its own. `"mask_each": true` says that it was trained
-with a mask for every missing unit (`pretrain --mask-each`), not with one for a whole span.
+It reads units as the LM does unless it has an entry `deduplicate` of its own. `"mask_each": true` says that it was
+trained with a mask for every missing unit (`pretrain --mask-each`), not with one for a whole span.
 """
 
 from __future__ import annotations

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.encoder_decoder import CrossAttention, CrossLayer, Memory, Side, before, side_of
 from speechprompt.lm.folder import fill, fingerprint, read_weights, save_folder
-from speechprompt.lm.gslm import read_config
+from speechprompt.lm.gslm import read_config, sinusoidal_positions
 from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
 from speechprompt.vocab import MBartVocab
 from units.errors import InputError
 
 ENCODER_EMBEDDING, DECODER_EMBEDDING = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 OUTPUT = "output_projection.weight"
+_SHARPER = 8**0.5  # than other attention begins: two thirds of it then lie within two places of a token's own
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ class UnitMBart(nn.Module):
         return self.encoder.embed_tokens.weight.device
 
     def initialise(self, seed: int = 0) -> UnitMBart:
-        """Draw new weights as GSLM's: embeddings N(0, 1/D), Xavier-uniform projections, zero biases."""
+        """Draw new weights as GSLM's: embeddings N(0, 1/D), Xavier-uniform projections, zero biases.
+
+        Two things begin otherwise, so that to copy what is read need not be found by chance: learned positions as
+        sinusoids, the same on both sides, and the decoder's attention to the encoder as one that looks for what is
+        like itself, keys projected as queries are.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, module in self.named_modules():
@@ -107,7 +113,17 @@ class UnitMBart(nn.Module):
                     nn.init.xavier_uniform_(module.weight, gain, generator=generator)
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
+            self._begin_to_copy()
         return self
+
+    def _begin_to_copy(self) -> None:
+        for side in (self.encoder, self.decoder):
+            if side.embed_positions is not None:
+                table_ND = sinusoidal_positions(side.n_positions, self.d_model, self.vocab.pad)
+                side.embed_positions.weight.copy_(table_ND)
+        for attention in self.cross_attentions():
+            attention.q_proj.weight.mul_(_SHARPER)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
 
     def encode(
         self,

@@ -1,0 +1,26 @@
+"""The prompt for inpainting that comes with the stack `mini`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scripts.mini.sentences import N_TRAIN, speak_sentences
+from speechprompt.checkpoint import RECORD_FILE, read_record
+from speechprompt.generate.inpainter import InpaintingConfig
+from speechprompt.generate.inpainting_training import train_inpainting
+from speechprompt.seq2seq.config import Seq2SeqPromptConfig
+from tasks.registry import get_task
+
+PROMPT = Seq2SeqPromptConfig(length=20)
+CONFIG = InpaintingConfig(masked=True)
+
+
+def train_prompt(stack: Path, text_dir: Path, build: Path) -> Path:
+    """Train it on spoken sentences; a finished one is kept, an unfinished one continued. Gives its run folder."""
+    out = build / "inpainting"
+    table = speak_sentences(text_dir, build / "sentences", N_TRAIN)
+    if not ((out / RECORD_FILE).is_file() and read_record(out).status == "finished"):
+        train_inpainting(
+            get_task("inpainting", table), stack, out, prompt=PROMPT, config=CONFIG, progress=True
+        )
+    return out
