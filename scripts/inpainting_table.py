@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,8 @@ import typer
 from scripts.interval_cells import interval_cells
 from speechprompt.cli.boundary import guarded
 from speechprompt.cli.options import JudgeName
-from speechprompt.generate.inpainting_evaluation import FINETUNE, METHODS, compare
+from speechprompt.decode import SamplingConfig
+from speechprompt.generate.inpainting_evaluation import CEILING, FINETUNE, METHODS, compare
 from speechprompt.generate.inpainting_run import load_inpainting_run
 from speechprompt.generate.inpainting_training import FINETUNE_LR, finetune_as
 from speechprompt.judge import load_judge
@@ -71,6 +73,10 @@ def main(
     ] = None,
     methods: Annotated[str, typer.Option(metavar="A,B")] = ",".join(METHODS),
     beam: Annotated[int, typer.Option(min=1)] = 1,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Drawn for each gap; the one that others agree with is taken.")
+    ] = 1,
+    temperature: Annotated[float, typer.Option(min=0.01, help="Of the candidates.")] = 1.0,
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Also train the whole model for it, in DIR/finetuned.")
     ] = False,
@@ -86,27 +92,35 @@ def main(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_audio(file, wave, sample_rate)
 
+    sampling = SamplingConfig(greedy=candidates == 1, temperature=temperature)
+    writing = WritingConfig(beam=beam, sampling=sampling, candidates=candidates)
     names = split_names("--methods", methods)
     trained = {"prompt": opened.record.trainable_parameters}
     finetuned = None
     if finetune:
-        finetuned = finetune_as(opened, out / "finetuned", lr=finetune_lr, progress=True)
+        finetuned = finetune_as(opened, out / "finetuned", data=data, lr=finetune_lr, progress=True)
         trained[FINETUNE] = finetuned.record.trainable_parameters
-        names = [*names, FINETUNE]
+        names = [name for name in names if name != CEILING] + [FINETUNE] + [CEILING] * (CEILING in names)
     measured = compare(
         opened,
         split,
         names,
         finetuned=finetuned,
         data=data,
-        writing=WritingConfig(beam=beam),
+        writing=writing,
         keep=keep if audio else None,
         judge=None if judge is None else load_judge(judge),
         progress=True,
     )
     out.mkdir(parents=True, exist_ok=True)
     table = markdown(measured, trained)
-    about = {"run": str(run), "split": split, "settings": opened.record.to_dict(), "measures": measured}
+    about = {
+        "run": str(run),
+        "split": split,
+        "writing": asdict(writing),
+        "settings": opened.record.to_dict(),
+        "measures": measured,
+    }
     for name, text in (("table.md", table), ("table.json", json.dumps(about, indent=1) + "\n")):
         with atomic_path(out / name) as file:
             file.write_text(text, encoding="utf-8")

@@ -37,6 +37,12 @@ def inpaint(
     temperature: Annotated[
         float | None, typer.Option(min=0.01, help="Sample, in place of the likeliest.", show_default=False)
     ] = None,
+    candidates: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Draw so many, with --temperature, and take the one that others agree with."
+        ),
+    ] = 1,
     speaker: Annotated[
         str | None, typer.Option(help="A voice of the vocoder; its first where not given.")
     ] = None,
@@ -58,7 +64,7 @@ def inpaint(
         if temperature is None
         else SamplingConfig(temperature=temperature, seed=seed)
     )
-    writing = WritingConfig(beam=beam, sampling=sampling)
+    writing = WritingConfig(beam=beam, sampling=sampling, candidates=candidates)
     parts, inpainter = _chosen(run, stack, plain, writing, device)
     result = inpaint_speech(parts, inpainter, audio, [(start_s, end_s)], whole=whole, speaker=speaker)
     write_recording(out, result.recording)

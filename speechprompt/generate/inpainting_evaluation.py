@@ -27,7 +27,8 @@ from units.errors import InputError
 from units.types import Wave
 
 Keep = Callable[[str, str, Wave, int], None]  # method, utterance, wave, sample rate
-METHODS = ("corrupted", "nearest", "plain", "masked", "prompt", "resynthesized")
+CEILING = "resynthesized"
+METHODS = ("corrupted", "nearest", "plain", "masked", "prompt", CEILING)
 FINETUNE = "finetune"  # of a run that need not be there
 
 
@@ -145,7 +146,7 @@ def _fill(name: str, run: InpaintingRun, task: Task, writing: WritingConfig | No
     """What fills gaps under this name."""
     if name == "corrupted":
         return lambda rows: [row.heard for row in rows]
-    if name == "resynthesized":
+    if name == CEILING:
         return lambda rows: [row.clean for row in rows]
     if name == "nearest":
         known = damaged(task, "train", run.stack, run.config, 0, progress=progress)

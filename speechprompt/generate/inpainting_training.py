@@ -67,18 +67,23 @@ def train_inpainting(
 
 
 def finetune_as(
-    run: InpaintingRun, out: str | Path, *, lr: float = FINETUNE_LR, progress: bool = False
+    run: InpaintingRun,
+    out: str | Path,
+    *,
+    data: str | Path | None = None,
+    lr: float = FINETUNE_LR,
+    progress: bool = False,
 ) -> InpaintingRun:
     """Train every weight of a copy of the language model, without a prompt, for what `run`'s prompt was trained for.
 
     Same recordings, gaps, seed and settings, but for the learning rate. out: the run folder; a finished one is opened,
-    an unfinished one continued. Raises: as `train_inpainting`.
+    an unfinished one continued. data: where the recordings have moved. Raises: as `train_inpainting`.
     """
     if (Path(out) / RECORD_FILE).is_file() and read_record(out).status == "finished":
         return load_inpainting_run(out, stack=run.stack)
     config = Seq2SeqPromptConfig(**run.record.prompt)
     return train_inpainting(
-        get_task(run.record.task, run.record.data),
+        get_task(run.record.task, data if data is not None else run.record.data),
         run.stack,
         out,
         prompt=replace(config, kind="none", length=0, cross_attention=False, finetune=True),

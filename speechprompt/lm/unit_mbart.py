@@ -30,6 +30,7 @@ from units.errors import InputError
 ENCODER_EMBEDDING, DECODER_EMBEDDING = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 OUTPUT = "output_projection.weight"
 _SHARPER = 8**0.5  # than other attention begins: two thirds of it then lie within two places of a token's own
+_HANDED_ON = 2**0.5
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class UnitMBart(nn.Module):
 
         Two things begin otherwise, so that to copy what is read need not be found by chance: learned positions as
         sinusoids, the same on both sides, and the decoder's attention to the encoder as one that looks for what is
-        like itself, keys projected as queries are.
+        like itself (keys projected as queries are) and hands it on (outputs projected back as values were).
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -124,6 +125,8 @@ class UnitMBart(nn.Module):
         for attention in self.cross_attentions():
             attention.q_proj.weight.mul_(_SHARPER)
             attention.k_proj.weight.copy_(attention.q_proj.weight)
+            attention.v_proj.weight.mul_(_HANDED_ON)
+            attention.out_proj.weight.copy_(attention.v_proj.weight.T)
 
     def encode(
         self,

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speechprompt.generate.consensus import most_agreed
 from speechprompt.generate.corruption import CorruptionConfig, corrupted, draw_spans
 from speechprompt.generate.damaged import Damaged, gap_frames
 from speechprompt.generate.gap_filling import (
@@ -21,10 +22,11 @@ from speechprompt.generate.gap_filling import (
     with_cut_units,
     written_in_gaps,
 )
-from speechprompt.generate.inpainter import InpaintingConfig, training_pair
+from speechprompt.generate.inpainter import InpaintingConfig, source_of, training_pair
 from speechprompt.generate.measured_gaps import unit_measures, whole_units
 from speechprompt.generate.nearest import NearestFill
 from speechprompt.generate.splicing import spliced
+from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.vocab import MBartVocab
 from tasks.metrics.mel_cepstrum import mel_cepstral_distance
 from units.errors import AudioError, InputError
@@ -198,6 +200,27 @@ def test_a_training_pair_marks_what_was_in_the_gap(masked: bool, deduplicate: bo
         heard = row.heard[:11], row.heard[21:]
         for ids, frames in zip((before, after[1:]), heard, strict=True):
             assert VOCAB.decode(ids).tolist() == (runs(frames)[0] if deduplicate else frames).tolist()
+
+
+def test_masks_tell_how_many_units_are_missing_at_the_rate_of_those_around() -> None:
+    config = InpaintingConfig(masked=True, guard=1)
+    row = damaged(3)  # two frames a unit; ten frames to fill
+    for deduplicate, n_masks in ((True, 5), (False, 10)):
+        source = training_pair(row, config, VOCAB, None, deduplicate, mask_each=True).source
+        masked = np.flatnonzero(source == VOCAB.mask)
+        assert len(masked) == n_masks and np.ptp(masked) == n_masks - 1  # next to each other
+        one = training_pair(row, config, VOCAB, None, deduplicate).source
+        assert len(one) == len(source) - n_masks + 1
+    lost = Damaged("", row.heard, row.clean, ((0, 40),), row.spans)  # nothing is left to tell a rate
+    assert (source_of(lost, config, VOCAB, None, True, mask_each=True) == VOCAB.mask).sum() == 40
+
+
+def test_the_candidate_that_others_agree_with_is_taken() -> None:
+    units = [np.array(row, dtype=np.int64) for row in ([9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3, 4], [])]
+    assert most_agreed(units) == 1  # 8 edits to the others, as the next one; the rest 10 and 12
+    assert most_agreed(units[:1]) == 0 and most_agreed(units[4:] * 3) == 0
+    with pytest.raises(InputError, match="candidates to be sampled"):
+        WritingConfig(candidates=4)
 
 
 def test_nearest_neighbours_know_what_follows_what() -> None:

@@ -249,6 +249,24 @@ def test_evaluation_and_table_measure_every_method_on_the_same_gaps(
         compare(load_inpainting_run(inpainting_run), "test", ["magic"])
 
 
+def test_candidates_are_drawn_and_the_one_most_agreed_on_is_taken(
+    inpainting_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gap = [str(READ_SENTENCE), "--start-s", "1", "--end-s", "1.5", "--run", str(inpainting_run)]
+    drawn = ["--candidates", "4", "--temperature", "1.5", "--json"]
+    said = []
+    for seed in ("0", "0", "1"):
+        command = ["inpaint", *gap, "--out", str(tmp_path / "mended.wav"), *drawn, "--seed", seed]
+        assert run_command_line(command) == 0
+        said.append(json.loads(capsys.readouterr().out)["units"])
+    assert said[0] == said[1] != said[2]
+    assert run_command_line(["inpaint", *gap, "--out", str(tmp_path / "x.wav"), "--candidates", "4"]) == 2
+    assert "give a temperature" in capsys.readouterr().err
+    inpainting_table.main(inpainting_run, tmp_path / "table", methods="prompt", candidates=3)
+    about = json.loads((tmp_path / "table" / "table.json").read_text())
+    assert about["writing"]["candidates"] == 3 and about["measures"]["prompt"]["gap_unit_error_rate"] > 0
+
+
 def test_the_table_may_fine_tune_the_whole_model_for_the_same_gaps(
     inpainting_run: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from speechprompt.beam import BeamConfig, beam_search
-from speechprompt.lm.denoising import DenoisingConfig, damaged, denoising_batch, denoising_target
+from speechprompt.lm.denoising import (
+    DenoisingConfig,
+    damaged,
+    denoising_batch,
+    denoising_target,
+)
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
 from speechprompt.lm.unit_mbart_decode import MBartDecoder
@@ -172,6 +177,36 @@ def test_damage_masks_the_share_asked_for_and_keeps_the_ends() -> None:
         assert short[[0, -1]].tolist() == [VOCAB.bos, 24]
     with pytest.raises(InputError, match="shares"):
         DenoisingConfig(masked=1.5)
+
+
+def test_a_mask_for_every_token_tells_how_much_is_missing() -> None:
+    target = denoising_target(np.arange(20).repeat(10), "en_XX", VOCAB)
+    config = DenoisingConfig(random=0, mean_span=9, mask_each=True)
+    for seed in range(20):
+        source = damaged(target, VOCAB, config, np.random.default_rng(seed))
+        masked = source == VOCAB.mask
+        assert len(source) == len(target)
+        assert source[~masked].tolist() == target[~masked].tolist()
+        assert 0.2 < masked.mean() <= 0.36 and not masked[[0, -1]].any()
+        n_spans = int((np.diff(masked.astype(int)) == 1).sum())
+        assert masked.sum() / n_spans > 5  # spans, not single tokens
+
+
+def test_new_weights_look_at_the_place_that_is_written_and_hand_it_on() -> None:
+    side = TransformerConfig(2, 64, 4, 64, max_positions=64, activation="gelu", positions="learned")
+    vocab = MBartVocab([str(unit) for unit in range(20)], ["und"])
+    model = UnitMBart(MBartConfig(side, side), vocab).initialise(0).eval()
+    rng = np.random.default_rng(0)
+    rows = [denoising_target(rng.integers(20, size=40), "und", vocab) for _ in range(8)]
+    batch = denoising_batch(rows, rows, vocab)
+    memory, states = model.encode(batch.source_BS), []
+    model.decode(batch.previous_BT, memory, states=states)
+    attention, norm = model.cross_attentions()[0], model.decoder.layers[0].encoder_attn_layer_norm
+    query_BHTE = attention.split(attention.q_proj(norm(states[0])))
+    place_BHT = (query_BHTE @ memory.key_LBHSE[0].mT).argmax(-1)
+    off_BHT = (place_BHT - torch.arange(place_BHT.shape[2])).abs()
+    assert (off_BHT[..., 3:40] <= 2).float().mean() > 0.5  # of 43 places
+    torch.testing.assert_close(attention.out_proj.weight, attention.v_proj.weight.T)
 
 
 def test_the_decoder_reads_the_tag_first() -> None:
