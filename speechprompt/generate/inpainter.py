@@ -71,52 +71,92 @@ class InpaintingConfig:
 
 
 @dataclass(frozen=True, eq=False)
+class GapReading:
+    """How a damaged recording is shown to an encoder-decoder, and what it is to write of it.
+
+    Attributes:
+        config: how gaps are shown.
+        vocab, language: of the rows.
+        deduplicate: whether one unit is read for every run of it.
+        mask_each: whether masks are known as one for every unit, or as one for all that is missing.
+    """
+
+    config: InpaintingConfig
+    vocab: MBartVocab
+    language: str | None
+    deduplicate: bool
+    mask_each: bool = False
+
+    def units(self, frames_F: np.ndarray) -> np.ndarray:
+        """Frames as they are read: (T,) int64."""
+        return runs(frames_F)[0] if self.deduplicate else frames_F
+
+    def source(self, row: Damaged) -> np.ndarray:
+        """Token ids (S,) that the encoder reads of a recording."""
+        if not self.config.masked:
+            return source_row(self.vocab.encode(self.units(row.heard)), self.vocab, self.language)
+        regions = widened(row.gaps, len(row.heard), self.config.guard)
+        parts = between(row.heard, regions)
+        ids = [self.vocab.encode(self.units(part)) for part in parts]
+        n_frames = sum(map(len, parts))
+        rate = sum(map(len, ids)) / n_frames if n_frames else 1.0  # units a frame, heard around the gaps
+        sizes = [max(1, round(rate * (stop - start))) if self.mask_each else 1 for start, stop in regions]
+        masks = [np.full(size, self.vocab.mask, dtype=np.int64) for size in [*sizes, 0]]
+        shown = [x for pair in zip(ids, masks, strict=True) for x in pair]
+        return source_row(np.concatenate(shown), self.vocab, self.language)
+
+    def pair(self, row: Damaged) -> Pair:
+        """What is read of a recording and what is to be written: its clean units, those in the gaps marked."""
+        marked_F = np.zeros(len(row.clean), dtype=bool)
+        for start, stop in widened(row.gaps, len(row.clean), self.config.guard):
+            marked_F[start:stop] = True
+        if not self.deduplicate:
+            return Pair(self.source(row), row.clean, marked_F)
+        units_T, frames_T = runs(row.clean)
+        starts_T = frames_T.cumsum() - frames_T
+        return Pair(self.source(row), units_T, np.maximum.reduceat(marked_F, starts_T))
+
+
+@dataclass(frozen=True, eq=False)
 class Inpainter:
     """Fills gaps in rows of frames.
 
     Attributes:
         prompted: with a trained prompt, or with none: the plain language model.
-        config: how gaps are shown.
-        deduplicate: whether the language model reads one unit for every run of it.
-        mask_each: whether it knows masks as one for every unit, or as one for all that is missing.
+        reading: how gaps are shown to it.
         vocoder: tells how long units last, where it can; None: all equally long.
         writing: how units are chosen.
         begun: whether the model is given, as written already, what was heard before the first gap.
     """
 
     prompted: PromptedMBart
-    config: InpaintingConfig
-    deduplicate: bool
-    mask_each: bool = False
+    reading: GapReading
     vocoder: UnitVocoder | None = None
     writing: WritingConfig = field(default_factory=WritingConfig)
     begun: bool = True
+
+    @property
+    def config(self) -> InpaintingConfig:
+        """How gaps are shown, and made in training."""
+        return self.reading.config
 
     def __call__(self, damaged: Sequence[Damaged]) -> list[np.ndarray]:
         """Give every recording's units with its gaps filled, (F,) int64 each; frames outside stay as heard."""
         regions = [widened(row.gaps, len(row.heard), self.config.guard) for row in damaged]
         contexts = [
-            [self._read(part) for part in between(row.heard, places)]
+            [self.reading.units(part) for part in between(row.heard, places)]
             for row, places in zip(damaged, regions, strict=True)
         ]
         n = self.writing.candidates
-        sources = [self.source(row) for row in damaged for _ in range(n)]
+        sources = [self.reading.source(row) for row in damaged for _ in range(n)]
         begun = [parts[0] for parts in contexts for _ in range(n)] if self.begun else None
         written = write_units(self.prompted, sources, self.writing, begun=begun)
         rows = []
         for place, (row, spans, parts) in enumerate(zip(damaged, regions, contexts, strict=True)):
             said = written[place * n : (place + 1) * n]
             filled_rows = [self._filled(row.heard, spans, parts, said_T) for said_T in said]
-            rows.append(filled_rows[most_agreed([self._read(frames_F) for frames_F in filled_rows])])
+            rows.append(filled_rows[most_agreed([self.reading.units(frames_F) for frames_F in filled_rows])])
         return rows
-
-    def source(self, row: Damaged) -> np.ndarray:
-        """Token ids (S,) that the encoder of the language model reads of a recording."""
-        vocab, language = self.prompted.lm.vocab, self.prompted.language
-        return source_of(row, self.config, vocab, language, self.deduplicate, self.mask_each)
-
-    def _read(self, frames_F: np.ndarray) -> np.ndarray:
-        return runs(frames_F)[0] if self.deduplicate else frames_F
 
     def _filled(
         self, heard_F: np.ndarray, regions: Sequence[Span], contexts: Sequence[np.ndarray], said_T: np.ndarray
@@ -134,55 +174,6 @@ class Inpainter:
     def _durations(self, said_T: np.ndarray) -> np.ndarray:
         """How long each written unit would last by itself, in frames."""
         can = self.vocoder is not None and self.vocoder.generator.config.dur_predictor_params is not None
-        if self.vocoder is None or not can or not self.deduplicate or not len(said_T):
+        if self.vocoder is None or not can or not self.reading.deduplicate or not len(said_T):
             return np.ones(len(said_T))
         return predicted_frames(self.vocoder, said_T)
-
-
-def source_of(
-    row: Damaged,
-    config: InpaintingConfig,
-    vocab: MBartVocab,
-    language: str | None,
-    deduplicate: bool,
-    mask_each: bool = False,
-) -> np.ndarray:
-    """Token ids (S,) of a damaged recording as the encoder of the language model reads it."""
-
-    def read(frames_F: np.ndarray) -> np.ndarray:
-        return vocab.encode(runs(frames_F)[0] if deduplicate else frames_F)
-
-    if not config.masked:
-        return source_row(read(row.heard), vocab, language)
-    regions = widened(row.gaps, len(row.heard), config.guard)
-    parts = between(row.heard, regions)
-    ids = [read(part) for part in parts]
-    n_frames = sum(map(len, parts))
-    rate = (
-        sum(map(len, ids)) / n_frames if n_frames else 1.0
-    )  # units a frame, of what is heard around the gaps
-    sizes = [max(1, round(rate * (stop - start))) if mask_each else 1 for start, stop in regions]
-    masks = [np.full(size, vocab.mask, dtype=np.int64) for size in [*sizes, 0]]
-    return source_row(
-        np.concatenate([x for pair in zip(ids, masks, strict=True) for x in pair]), vocab, language
-    )
-
-
-def training_pair(
-    row: Damaged,
-    config: InpaintingConfig,
-    vocab: MBartVocab,
-    language: str | None,
-    deduplicate: bool,
-    mask_each: bool = False,
-) -> Pair:
-    """What is read of a recording and what is to be written: its clean units, those in the gaps marked."""
-    marked_F = np.zeros(len(row.clean), dtype=bool)
-    for start, stop in widened(row.gaps, len(row.clean), config.guard):
-        marked_F[start:stop] = True
-    source = source_of(row, config, vocab, language, deduplicate, mask_each)
-    if not deduplicate:
-        return Pair(source, row.clean, marked_F)
-    units_T, frames_T = runs(row.clean)
-    starts_T = frames_T.cumsum() - frames_T
-    return Pair(source, units_T, np.maximum.reduceat(marked_F, starts_T))

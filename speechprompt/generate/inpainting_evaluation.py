@@ -83,7 +83,7 @@ def compare(
     """Measures by method, all on the same gaps.
 
     methods: "corrupted", what is heard of the damaged recordings; "nearest", see NearestFill; "plain", the language
-    model without a prompt, shown gaps as the run's prompt is; "masked", the same with `<mask>` in each gap, as in its
+    model without a prompt, shown what is heard in the gaps; "masked", the same with masks there, as in its
     pretraining; "prompt", the run; "finetune", the run `finetuned`, see `finetune_as`; "resynthesized", the clean
     units, which no filling can beat.
     keep: is given every spoken recording. Other arguments as `evaluate_inpainting`.
@@ -153,7 +153,7 @@ def _fill(name: str, run: InpaintingRun, task: Task, writing: WritingConfig | No
         return NearestFill([row.clean for row in known], guard=run.config.guard)
     if name in ("prompt", FINETUNE):
         return run.inpainter(writing)
-    config = run.config if name == "plain" else replace(run.config, masked=True)
+    config = replace(run.config, masked=name == "masked")
     return plain_inpainter(run.stack, config, writing)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speechprompt.checkpoint import RunRecord
-from speechprompt.generate.inpainter import Inpainter, InpaintingConfig
+from speechprompt.generate.inpainter import GapReading, Inpainter, InpaintingConfig
 from speechprompt.generate.pair_training import open_pair_run
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.decoding import WritingConfig
@@ -54,14 +54,13 @@ def inpainter_of(
 ) -> Inpainter:
     """Join a model with the stack's way of reading units and, where there is one, its vocoder's durations."""
     vocoder = None if stack.vocoder_part is None else stack.vocoder
-    return Inpainter(
-        prompted,
-        config,
-        stack.seq2seq_deduplicates,
-        stack.seq2seq_masks_each,
-        vocoder,
-        writing or WritingConfig(),
-    )
+    return Inpainter(prompted, reading_of(stack, prompted, config), vocoder, writing or WritingConfig())
+
+
+def reading_of(stack: Stack, prompted: PromptedMBart, config: InpaintingConfig) -> GapReading:
+    """How the stack's encoder-decoder is shown gaps."""
+    deduplicates, masks_each = stack.seq2seq_deduplicates, stack.seq2seq_masks_each
+    return GapReading(config, prompted.lm.vocab, prompted.language, deduplicates, masks_each)
 
 
 def load_inpainting_run(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from speechprompt.checkpoint import RECORD_FILE, read_record, require_free
 from speechprompt.generate.damaged import Damaged, damaged_units
-from speechprompt.generate.inpainter import InpaintingConfig, training_pair
-from speechprompt.generate.inpainting_run import TASK, InpaintingRun, load_inpainting_run
+from speechprompt.generate.inpainter import InpaintingConfig
+from speechprompt.generate.inpainting_run import TASK, InpaintingRun, load_inpainting_run, reading_of
 from speechprompt.generate.pair_training import TRAINING, Pairs, train_on_pairs
 from speechprompt.seq2seq.batch import Pair
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
@@ -121,5 +121,5 @@ def pairs_of(
     rows: Sequence[Damaged], prompted: PromptedMBart, stack: Stack, config: InpaintingConfig
 ) -> list[Pair]:
     """What is read of each recording and what is to be written."""
-    reading = (stack.seq2seq_deduplicates, stack.seq2seq_masks_each)
-    return [training_pair(row, config, prompted.lm.vocab, prompted.language, *reading) for row in rows]
+    reading = reading_of(stack, prompted, config)
+    return [reading.pair(row) for row in rows]

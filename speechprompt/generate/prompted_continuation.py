@@ -154,7 +154,7 @@ class ContinuationObjective(Objective):
     """Best is the lowest validation loss, over every share of the validation recordings that may be heard.
 
     Args: prompted: the model. train_rows, valid_rows: units. ratios: see ContinuationBatches. config: batches and label
-    smoothing.
+    smoothing. Raises: InputError for rows that nothing can be heard and continued of.
     """
 
     module: PromptedContinuation
@@ -178,6 +178,11 @@ class ContinuationObjective(Objective):
             max_rows=config.batch_rows,
         )
         self.valid_rows = [row for row in valid_rows if len(row) > 1]
+        if not self.valid_rows:
+            raise InputError(
+                f"continuation: expected validation recordings of two units or more, got {len(valid_rows)} shorter "
+                "ones; add longer recordings"
+            )
         self.ratios = tuple(ratios)
         self.data = rows_fingerprint([LabelledUnits(row) for row in (*train_rows, *valid_rows)])
 

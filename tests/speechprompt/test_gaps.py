@@ -22,7 +22,7 @@ from speechprompt.generate.gap_filling import (
     with_cut_units,
     written_in_gaps,
 )
-from speechprompt.generate.inpainter import InpaintingConfig, source_of, training_pair
+from speechprompt.generate.inpainter import GapReading, InpaintingConfig
 from speechprompt.generate.measured_gaps import unit_measures, whole_units
 from speechprompt.generate.nearest import NearestFill
 from speechprompt.generate.splicing import spliced
@@ -182,7 +182,7 @@ def damaged(start: int, gap: tuple[int, int] = (12, 20), n_frames: int = 40) -> 
 def test_a_training_pair_marks_what_was_in_the_gap(masked: bool, deduplicate: bool) -> None:
     row = damaged(3)
     config = InpaintingConfig(masked=masked, guard=1)
-    pair = training_pair(row, config, VOCAB, None, deduplicate)
+    pair = GapReading(config, VOCAB, None, deduplicate).pair(row)
     clean = runs(row.clean)[0] if deduplicate else row.clean
     assert pair.target.tolist() == clean.tolist()
     assert pair.marked is not None
@@ -206,13 +206,13 @@ def test_masks_tell_how_many_units_are_missing_at_the_rate_of_those_around() -> 
     config = InpaintingConfig(masked=True, guard=1)
     row = damaged(3)  # two frames a unit; ten frames to fill
     for deduplicate, n_masks in ((True, 5), (False, 10)):
-        source = training_pair(row, config, VOCAB, None, deduplicate, mask_each=True).source
+        source = GapReading(config, VOCAB, None, deduplicate, mask_each=True).source(row)
         masked = np.flatnonzero(source == VOCAB.mask)
         assert len(masked) == n_masks and np.ptp(masked) == n_masks - 1  # next to each other
-        one = training_pair(row, config, VOCAB, None, deduplicate).source
+        one = GapReading(config, VOCAB, None, deduplicate).source(row)
         assert len(one) == len(source) - n_masks + 1
     lost = Damaged("", row.heard, row.clean, ((0, 40),), row.spans)  # nothing is left to tell a rate
-    assert (source_of(lost, config, VOCAB, None, True, mask_each=True) == VOCAB.mask).sum() == 40
+    assert (GapReading(config, VOCAB, None, True, mask_each=True).source(lost) == VOCAB.mask).sum() == 40
 
 
 def test_the_candidate_that_others_agree_with_is_taken() -> None:

@@ -18,7 +18,7 @@ from speechprompt.generate import damaged as damaged_module
 from speechprompt.generate.corruption import CorruptionConfig
 from speechprompt.generate.damaged import Damaged
 from speechprompt.generate.gap_filling import runs
-from speechprompt.generate.inpainter import Inpainter, InpaintingConfig, training_pair
+from speechprompt.generate.inpainter import GapReading, Inpainter, InpaintingConfig
 from speechprompt.generate.inpainting import inpaint_speech
 from speechprompt.generate.inpainting_evaluation import compare
 from speechprompt.generate.inpainting_run import load_inpainting_run, plain_inpainter
@@ -73,10 +73,10 @@ def test_a_prompt_fills_gaps_that_the_plain_model_does_not(tmp_path: Path) -> No
     pretrain(denoise, tmp_path, config)
     lm = UnitMBart.load(tmp_path).freeze()
 
-    shown = InpaintingConfig(guard=0, gap_weight=2.0)
+    shown = GapReading(InpaintingConfig(guard=0, gap_weight=2.0), VOCAB, None, deduplicate=True)
     prompted = build_prompted(lm, Seq2SeqPromptConfig(length=4))
     plain = build_prompted(lm, Seq2SeqPromptConfig("none", 0)).eval()
-    pairs = [[training_pair(row, shown, VOCAB, None, True) for row in rows] for rows in (train, valid)]
+    pairs = [[shown.pair(row) for row in rows] for rows in (train, valid)]
     objective = PairObjective(prompted, pairs[:1], pairs[1], TrainConfig(batch_rows=16), marked_weight=2.0)
     import torch
 
@@ -92,10 +92,10 @@ def test_a_prompt_fills_gaps_that_the_plain_model_does_not(tmp_path: Path) -> No
     def gap_errors(inpainter: Inpainter) -> float:
         return float(unit_measures(valid, inpainter(valid))["gap_unit_error_rate"])
 
-    after, before = (gap_errors(Inpainter(model, shown, True)) for model in (prompted.eval(), plain))
+    after, before = (gap_errors(Inpainter(model, shown)) for model in (prompted.eval(), plain))
     as_heard = float(unit_measures(valid, [row.heard for row in valid])["gap_unit_error_rate"])
     assert after < 0.5 * min(before, as_heard), (after, before, as_heard)
-    for row, frames in zip(valid, Inpainter(prompted, shown, True)(valid), strict=True):
+    for row, frames in zip(valid, Inpainter(prompted, shown)(valid), strict=True):
         [(start, stop)] = row.gaps
         assert len(frames) == len(row.heard)
         np.testing.assert_array_equal(frames[:start], row.heard[:start])

@@ -87,6 +87,12 @@ def test_training_and_validation_count_the_same_units(lm: GSLM) -> None:
     assert abs(plain_N - losses_N).max() > 1e-3  # the prefix is read
 
 
+def test_validation_recordings_of_one_unit_are_refused_before_training(lm: GSLM) -> None:
+    prompted = PromptedContinuation(lm, make_prompt("deep", 2, lm))
+    with pytest.raises(InputError, match="validation recordings of two units or more, got 2 shorter"):
+        ContinuationObjective(prompted, rows(), [np.array([3]), np.array([4])], (0.5,), TRAINING)
+
+
 def test_an_epoch_repeats_itself_from_any_batch_on(lm: GSLM) -> None:
     batches = ContinuationBatches(
         rows(), lm.vocab, RATIOS, batch_tokens=40, max_positions=lm.max_positions, seed=1
