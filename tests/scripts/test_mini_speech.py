@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scripts.mini import prosodic
+from scripts.mini.assembly import assemble_prosodic
+from scripts.mini.corpus import Clip, pack
 from scripts.mini.denoiser import MILD_BATCHES, NOISE, SIDE, GrowingDamage
 from scripts.mini.sentences import cast
 from scripts.mini.synthesis import FLITE_VOICES, N_CHECKED_LINES, cast_voices, read_lines
 from scripts.question_pairs import SHARES, TEST_VARIANTS, Pair, draw_pairs, speak_pair
 from speechprompt.lm.unit_mbart import MBartConfig
 from speechprompt.pretraining.config import PretrainConfig
+from speechprompt.stack_folder import load_stack
 from speechprompt.vocab import MBartVocab
+from tasks.registry import get_task
 from units.audio import read_audio
 from units.pitch import measure_f0
 
@@ -94,3 +100,31 @@ def test_damage_is_mild_at_first_and_always_whole_where_it_is_measured() -> None
     before = objective.measure(model)
     objective.batch(np.arange(8), 0, 0)
     assert objective.measure(model) == before
+
+
+def test_a_pgslm_is_trained_on_pitched_speech_and_stands_beside_the_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = load_stack("mini")
+    files = [u.path for u in get_task("spoken_digits").utterances("train")[:6] if u.path is not None]
+    corpus = pack([Clip("digits", file.stem, file) for file in files], tmp_path / "packed")
+    parts = (
+        stack.folder / "encoder",
+        stack.spec.layer,
+        stack.spec.encoder,
+        stack.folder / "codebook.safetensors",
+    )
+    make = partial(prosodic.load_quantizer, *parts)
+    monkeypatch.setattr(prosodic, "PRETRAINING", PretrainConfig(steps=2, batch_tokens=512, warmup_steps=1))
+    store = prosodic.pitched_store(corpus, make, tmp_path / "pitched")
+    result = prosodic.train_prosodic(store, tmp_path / "pgslm")
+    assert result.steps == 2 and np.isfinite(result.measures["valid_f0"])
+    assets = tmp_path / "assets"
+    assets.mkdir()
+    (assets / "mini").symlink_to(stack.folder)
+    assemble_prosodic(tmp_path, stack.spec, assets / "mini-prosody")
+    opened = load_stack(assets / "mini-prosody")
+    assert opened.lm.family == "pgslm" and opened.reads_prosody
+    [units] = opened.quantize(files[0], f0=True)
+    assert units.spec == stack.spec and units.durations is not None
+    assert len(opened.resynthesize(files[0])) > 0

@@ -355,6 +355,6 @@ def test_a_model_of_frames_is_shown_frames(seq2seq_stack: Path) -> None:
     frames = replace(stack, seq2seq_part={**stack.seq2seq_part, "deduplicate": False})
     wave = read_audio(READ_SENTENCE)[:48_000]
     inpainter = plain_inpainter(frames, InpaintingConfig(masked=True), WritingConfig())
-    assert not inpainter.deduplicate
+    assert not inpainter.reading.deduplicate
     result = inpaint_speech(frames, inpainter, wave, [(1.0, 1.5)])
     assert len(result.units) == len(frames.quantize([wave], deduplicate=False)[0])
