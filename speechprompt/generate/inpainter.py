@@ -91,8 +91,11 @@ class GapReading:
         """Frames as they are read: (T,) int64."""
         return runs(frames_F)[0] if self.deduplicate else frames_F
 
-    def source(self, row: Damaged) -> np.ndarray:
-        """Token ids (S,) that the encoder reads of a recording."""
+    def source(self, row: Damaged, n_missing: int | None = None) -> np.ndarray:
+        """Token ids (S,) that the encoder reads of a recording.
+
+        n_missing: how many units one gap lacks, where that is known; else it is guessed by the rate around the gaps.
+        """
         if not self.config.masked:
             return source_row(self.vocab.encode(self.units(row.heard)), self.vocab, self.language)
         regions = widened(row.gaps, len(row.heard), self.config.guard)
@@ -101,20 +104,27 @@ class GapReading:
         n_frames = sum(map(len, parts))
         rate = sum(map(len, ids)) / n_frames if n_frames else 1.0  # units a frame, heard around the gaps
         sizes = [max(1, round(rate * (stop - start))) if self.mask_each else 1 for start, stop in regions]
+        if n_missing is not None and self.mask_each and len(sizes) == 1:
+            sizes = [max(1, n_missing - sum(map(len, ids)))]
         masks = [np.full(size, self.vocab.mask, dtype=np.int64) for size in [*sizes, 0]]
         shown = [x for pair in zip(ids, masks, strict=True) for x in pair]
         return source_row(np.concatenate(shown), self.vocab, self.language)
 
     def pair(self, row: Damaged) -> Pair:
-        """What is read of a recording and what is to be written: its clean units, those in the gaps marked."""
+        """What is read of a recording and what is to be written: its clean units, those in the gaps marked.
+
+        Where the gaps are masked, units around them are written as they are heard: these are kept, whatever is written.
+        """
+        regions = widened(row.gaps, len(row.clean), self.config.guard)
         marked_F = np.zeros(len(row.clean), dtype=bool)
-        for start, stop in widened(row.gaps, len(row.clean), self.config.guard):
+        for start, stop in regions:
             marked_F[start:stop] = True
+        wanted_F = np.where(marked_F, row.clean, row.heard) if self.config.masked else row.clean
         if not self.deduplicate:
-            return Pair(self.source(row), row.clean, marked_F)
-        units_T, frames_T = runs(row.clean)
+            return Pair(self.source(row), wanted_F, marked_F)
+        units_T, frames_T = runs(wanted_F)
         starts_T = frames_T.cumsum() - frames_T
-        return Pair(self.source(row), units_T, np.maximum.reduceat(marked_F, starts_T))
+        return Pair(self.source(row, len(units_T)), units_T, np.maximum.reduceat(marked_F, starts_T))
 
 
 @dataclass(frozen=True, eq=False)

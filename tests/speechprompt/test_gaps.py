@@ -215,6 +215,18 @@ def test_masks_tell_how_many_units_are_missing_at_the_rate_of_those_around() -> 
     assert (GapReading(config, VOCAB, None, True, mask_each=True).source(lost) == VOCAB.mask).sum() == 40
 
 
+def test_a_pair_has_as_many_masks_as_units_are_missing_and_keeps_what_is_heard_around() -> None:
+    row = damaged(3)
+    row.heard[2] = 11  # what the damage does further away
+    shown = GapReading(InpaintingConfig(masked=True, guard=1), VOCAB, None, True, mask_each=True)
+    pair = shown.pair(row)
+    assert len(pair.source) == len(pair.target) + 3  # `<s>`, `</s>` and the tag
+    masked = pair.source[1:-2] == VOCAB.mask
+    assert VOCAB.decode(pair.source[1:-2][~masked]).tolist() == pair.target[~masked].tolist()
+    assert pair.target[:3].tolist() == [3, 11, 4] and pair.marked is not None
+    assert set(pair.target[pair.marked].tolist()) <= set(row.clean.tolist())
+
+
 def test_the_candidate_that_others_agree_with_is_taken() -> None:
     units = [np.array(row, dtype=np.int64) for row in ([9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3, 4], [])]
     assert most_agreed(units) == 1  # 8 edits to the others, as the next one; the rest 10 and 12
