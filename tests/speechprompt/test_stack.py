@@ -139,6 +139,15 @@ def test_a_stack_is_found_again_by_its_source(stack: Stack) -> None:
         assert load_stack(name).source == name
 
 
+def test_mini_prosody_hears_and_speaks_as_mini_and_says_durations_itself(clips: list[Path]) -> None:
+    mini, prosodic = load_stack("mini"), load_stack("mini-prosody")
+    assert prosodic.spec == mini.spec and prosodic.lm.family == "pgslm" and prosodic.reads_prosody
+    [there], [here] = prosodic.quantize(clips[0]), mini.quantize(clips[0], deduplicate=True)
+    assert there.units.tolist() == here.units.tolist()
+    said = continue_speech(prosodic, clips[0], seed_s=0.2, length_s=0.5)
+    assert said.units.durations is not None and len(said.wave) > 0
+
+
 @pytest.mark.parametrize("name", ["no-such-stack", ".", "stack.json"])
 def test_an_unknown_stack_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
