@@ -10,7 +10,6 @@ csv_classification.
 
 from __future__ import annotations
 
-import csv
 import random
 import sys
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from typing import Annotated
 
 import joblib
 import typer
-from rich.progress import track
 
-from scripts.mini.synthesis import ESPEAK_ENGLISH, Line, read_lines, speak
+from scripts.mini.corpus import write_table
+from scripts.mini.synthesis import ESPEAK_ENGLISH, Line, on_all_cores, read_lines, speak
 from speechprompt.cli.boundary import guarded
-from units.atomic import atomic_path
 
 SHARES = {"train": 600, "valid": 100, "test": 200}  # pairs
 TEST_VARIANTS = ("m7", "f5", "Michael")  # of every accent
@@ -78,13 +76,9 @@ def main(
 ) -> None:
     """Speak the pairs; continues where it was interrupted."""
     pairs = draw_pairs(text, seed)
-    jobs = (joblib.delayed(speak_pair)(pair, out) for pair in pairs)
-    spoken = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
-    rows = [row for both in track(spoken, "speaking", total=len(pairs)) for row in both]
-    with atomic_path(out / "questions.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "speaker", "split"])
-        writer.writerows(rows)
+    jobs = [joblib.delayed(speak_pair)(pair, out) for pair in pairs]
+    rows = [row for both in on_all_cores(jobs, "speaking") for row in both]
+    write_table(out / "questions.csv", ["path", "label", "speaker", "split"], rows)
     print(f"{out / 'questions.csv'}: {len(rows):,} recordings")
 
 

@@ -175,6 +175,11 @@ def read_record(folder: str | Path) -> RunRecord:
         raise RunError(f"{file}: expected the record of a run, got {error}; train again") from error
 
 
+def is_finished(folder: str | Path) -> bool:
+    """Whether a folder holds a finished run. Raises RunError as `read_record`, where it holds an unreadable one."""
+    return (Path(folder) / RECORD_FILE).is_file() and read_record(folder).status == "finished"
+
+
 def record_metrics(folder: str | Path, split: str, metrics: Mapping[str, Any]) -> RunRecord:
     """Add the metrics of a split to `run.json`, replacing earlier ones of that split; returns the new record."""
     record = read_record(folder)

@@ -33,7 +33,7 @@ def assemble(
     shutil.copy(codebook, scratch)
     for name in ("lm", "unit_mbart"):
         shutil.copytree(build / name, scratch / name, ignore=_LEFT_OUT)
-        _name_units(scratch / name, quantizer.spec)
+    _name_units(scratch / "lm", quantizer.spec)  # the others' trainings say it themselves
     _write(scratch, quantizer.spec, {})
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(scratch, out)
@@ -53,7 +53,6 @@ def assemble_prosodic(build: Path, spec: UnitSpec, out: Path) -> None:
     """Write the stack whose language model is the pGSLM, beside `mini`, with whose other parts it hears and speaks."""
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(build / "pgslm", out / "lm", ignore=_LEFT_OUT)
-    _name_units(out / "lm", spec)
     write_stack_json(
         out,
         name=PROSODY_NAME,

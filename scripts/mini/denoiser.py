@@ -69,7 +69,7 @@ class GrowingDamage(Denoise):
 def train_denoiser(
     corpora: dict[str, PackedCorpus], quantizer: CodebookQuantizer, build: Path, held_out: Path
 ) -> PretrainResult:
-    """Train the shipped unit mBART; continues where a killed run stopped.
+    """Train the mini unit mBART; continues where a killed run stopped.
 
     corpora: by the name under which their units are kept in `build`. held_out: folder of spoken lines to check on.
     """

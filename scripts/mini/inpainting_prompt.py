@@ -1,11 +1,11 @@
-"""The prompt for inpainting that comes with the stack `mini`."""
+"""The prompt for inpainting of the stack `mini`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from scripts.mini.sentences import N_TRAIN, speak_sentences
-from speechprompt.checkpoint import RECORD_FILE, read_record
+from speechprompt.checkpoint import is_finished
 from speechprompt.generate.inpainter import InpaintingConfig
 from speechprompt.generate.inpainting_training import train_inpainting
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
@@ -19,7 +19,7 @@ def train_prompt(stack: Path, text_dir: Path, build: Path) -> Path:
     """Train it on spoken sentences; a finished one is kept, an unfinished one continued. Gives its run folder."""
     out = build / "inpainting"
     table = speak_sentences(text_dir, build / "sentences", N_TRAIN)
-    if not ((out / RECORD_FILE).is_file() and read_record(out).status == "finished"):
+    if not is_finished(out):
         train_inpainting(
             get_task("inpainting", table), stack, out, prompt=PROMPT, config=CONFIG, progress=True
         )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import random
 from pathlib import Path
 
 import joblib
-from rich.progress import track
 
+from scripts.mini.corpus import write_table
 from scripts.mini.synthesis import (
     FLITE_VOICES,
     N_CHECKED_LINES,
     Line,
     cast_voices,
+    on_all_cores,
     read_lines,
     speak,
 )
-from units.atomic import atomic_path
 
 N_TRAIN = 1500
 SEED = 2  # of lines and voices
@@ -44,16 +43,12 @@ def speak_sentences(text: Path, out: Path, n_train: int) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     for split, lines in cast(text, n_train).items():
-        jobs = (joblib.delayed(speak)(line, out) for line in lines)
-        spoken = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
-        told = track(spoken, f"speaking {split}", total=len(lines))
+        jobs = [joblib.delayed(speak)(line, out) for line in lines]
+        spoken = on_all_cores(jobs, f"speaking {split}")
         rows += [
             [path, line.id, speaker, split, label]
-            for line, (path, speaker, label, _) in zip(lines, told, strict=True)
+            for line, (path, speaker, label, _) in zip(lines, spoken, strict=True)
         ]
     table = out / "sentences.csv"
-    with atomic_path(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "id", "speaker", "split", "label"])
-        writer.writerows(rows)
+    write_table(table, ["path", "id", "speaker", "split", "label"], rows)
     return table

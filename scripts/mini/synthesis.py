@@ -6,15 +6,15 @@ voice, one speaking rate and one pitch, drawn from its own seed, so that any sub
 
 from __future__ import annotations
 
-import csv
 import json
 import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -23,6 +23,7 @@ import soxr
 from rich.progress import track
 
 from scripts.mini import espeak
+from scripts.mini.corpus import write_table
 from scripts.mini.syllables import made_up_lines
 from units.atomic import atomic_path
 
@@ -136,6 +137,12 @@ def speak(line: Line, out_dir: Path) -> tuple[str, str, str, float]:
     return path.name, line.voice, line.text, soundfile.info(path).duration
 
 
+def on_all_cores(jobs: Sequence[Any], description: str) -> Iterator[Any]:
+    """What joblib's delayed calls give, in their order, with a bar."""
+    results = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
+    yield from track(results, description=description, total=len(jobs))
+
+
 def synthesize(
     text_dir: Path, out_dir: Path, n_lines: int, *, n_made_up: int = 0, seed: int = 0, held_out: bool = False
 ) -> Path:
@@ -157,11 +164,7 @@ def synthesize(
         Line(id_, text, "espeak-ng", rng.choice(ESPEAK_ARABIC))
         for id_, text in made_up_lines(n_made_up, seed)
     ]
-    jobs = (joblib.delayed(speak)(line, out_dir) for line in cast)
-    rows = joblib.Parallel(n_jobs=-1, return_as="generator")(jobs)
+    rows = on_all_cores([joblib.delayed(speak)(line, out_dir) for line in cast], "speaking")
     manifest = out_dir / "manifest.csv"
-    with atomic_path(manifest) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "speaker", "text", "duration_s"])
-        writer.writerows(track(rows, total=len(cast), description="speaking"))
+    write_table(manifest, ["path", "speaker", "text", "duration_s"], rows)
     return manifest

@@ -6,7 +6,7 @@ Source: Kumar and Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical Machi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
+from itertools import combinations
 
 import numpy as np
 
@@ -18,11 +18,15 @@ def most_agreed(candidates: Sequence[np.ndarray]) -> int:
     if len(candidates) < 2:
         return 0
     texts = [" ".join(map(str, units.tolist())) for units in candidates]
-    pairs = list(permutations(range(len(texts)), 2))
-    # A text without words is no target for jiwer: what it costs is known.
-    costs = np.array([len(candidates[other]) for _, other in pairs])
-    told = [place for place, (one, _) in enumerate(pairs) if texts[one]]
-    if told:
-        errors, _ = word_edits([texts[pairs[p][0]] for p in told], [texts[pairs[p][1]] for p in told])
-        costs[told] = errors
-    return int(np.argmin(costs.reshape(len(texts), -1).sum(1)))
+    costs = np.zeros(len(texts), dtype=np.int64)
+    # A text without words is no target for jiwer: it costs all units of the others.
+    empty = np.array([not text for text in texts])
+    lengths = np.array([len(units) for units in candidates])
+    costs[empty] = lengths.sum()
+    costs[~empty] = lengths[~empty] * int(empty.sum())
+    pairs = list(combinations(np.flatnonzero(~empty), 2))
+    if pairs:
+        errors, _ = word_edits([texts[one] for one, _ in pairs], [texts[other] for _, other in pairs])
+        for both, n_errors in zip(pairs, errors, strict=True):
+            costs[list(both)] += n_errors
+    return int(np.argmin(costs))

@@ -91,24 +91,36 @@ class GapReading:
         """Frames as they are read: (T,) int64."""
         return runs(frames_F)[0] if self.deduplicate else frames_F
 
-    def source(self, row: Damaged, n_missing: int | None = None) -> np.ndarray:
+    def source(self, row: Damaged, known_F: np.ndarray | None = None) -> np.ndarray:
         """Token ids (S,) that the encoder reads of a recording.
 
-        n_missing: how many units one gap lacks, where that is known; else it is guessed by the rate around the gaps.
+        known_F: frames with the gaps filled, which tell how many units those lack; None: guessed by the rate around.
         """
         if not self.config.masked:
             return source_row(self.vocab.encode(self.units(row.heard)), self.vocab, self.language)
         regions = widened(row.gaps, len(row.heard), self.config.guard)
         parts = between(row.heard, regions)
         ids = [self.vocab.encode(self.units(part)) for part in parts]
-        n_frames = sum(map(len, parts))
-        rate = sum(map(len, ids)) / n_frames if n_frames else 1.0  # units a frame, heard around the gaps
-        sizes = [max(1, round(rate * (stop - start))) if self.mask_each else 1 for start, stop in regions]
-        if n_missing is not None and self.mask_each and len(sizes) == 1:
-            sizes = [max(1, n_missing - sum(map(len, ids)))]
-        masks = [np.full(size, self.vocab.mask, dtype=np.int64) for size in [*sizes, 0]]
+        sizes = self._missing(regions, parts, known_F) if self.mask_each else [1] * len(regions)
+        masks = [np.full(max(1, size), self.vocab.mask, dtype=np.int64) for size in sizes]
+        masks.append(np.empty(0, dtype=np.int64))  # nothing is missing behind the last part
         shown = [x for pair in zip(ids, masks, strict=True) for x in pair]
         return source_row(np.concatenate(shown), self.vocab, self.language)
+
+    def _missing(
+        self, regions: Sequence[Span], parts: Sequence[np.ndarray], known_F: np.ndarray | None
+    ) -> list[int]:
+        """How many units each region lacks, beside those of the parts around it."""
+        n_units = [len(self.units(part)) for part in parts]
+        if known_F is None:
+            n_frames = sum(map(len, parts))
+            rate = sum(n_units) / n_frames if n_frames else 1.0
+            return [round(rate * (stop - start)) for start, stop in regions]
+        whole = [
+            np.concatenate([a, known_F[slice(*r)], b])
+            for a, r, b in zip(parts, regions, parts[1:], strict=False)
+        ]
+        return [len(self.units(w)) - a - b for w, a, b in zip(whole, n_units, n_units[1:], strict=False)]
 
     def pair(self, row: Damaged) -> Pair:
         """What is read of a recording and what is to be written: its clean units, those in the gaps marked.
@@ -121,10 +133,10 @@ class GapReading:
             marked_F[start:stop] = True
         wanted_F = np.where(marked_F, row.clean, row.heard) if self.config.masked else row.clean
         if not self.deduplicate:
-            return Pair(self.source(row), wanted_F, marked_F)
+            return Pair(self.source(row, wanted_F), wanted_F, marked_F)
         units_T, frames_T = runs(wanted_F)
         starts_T = frames_T.cumsum() - frames_T
-        return Pair(self.source(row, len(units_T)), units_T, np.maximum.reduceat(marked_F, starts_T))
+        return Pair(self.source(row, wanted_F), units_T, np.maximum.reduceat(marked_F, starts_T))
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speechprompt.checkpoint import RECORD_FILE, read_record, require_free
+from speechprompt.checkpoint import is_finished, read_record, require_free
 from speechprompt.generate.damaged import Damaged, damaged_units
 from speechprompt.generate.inpainter import InpaintingConfig
 from speechprompt.generate.inpainting_run import TASK, InpaintingRun, load_inpainting_run, reading_of
@@ -79,7 +79,7 @@ def finetune_as(
     Same recordings, gaps, seed and settings, but for the learning rate. out: the run folder; a finished one is opened,
     an unfinished one continued. data: where the recordings have moved. Raises: as `train_inpainting`.
     """
-    if (Path(out) / RECORD_FILE).is_file() and read_record(out).status == "finished":
+    if is_finished(out):
         return load_inpainting_run(out, stack=run.stack)
     config = Seq2SeqPromptConfig(**run.record.prompt)
     return train_inpainting(

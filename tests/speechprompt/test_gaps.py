@@ -227,6 +227,31 @@ def test_a_pair_has_as_many_masks_as_units_are_missing_and_keeps_what_is_heard_a
     assert set(pair.target[pair.marked].tolist()) <= set(row.clean.tolist())
 
 
+def test_every_one_of_several_gaps_has_its_masks() -> None:
+    row = damaged(3)
+    row.heard[26:33] = 0
+    twice = Damaged("", row.heard, row.clean, (*row.gaps, (26, 33)), (*row.spans, (26 * 320, 33 * 320)))
+    shown = GapReading(InpaintingConfig(masked=True, guard=1), VOCAB, None, True, mask_each=True)
+    pair = shown.pair(twice)
+    assert len(pair.source) == len(pair.target) + 3
+    masked = pair.source[1:-2] == VOCAB.mask
+    assert VOCAB.decode(pair.source[1:-2][~masked]).tolist() == pair.target[~masked].tolist()
+    assert (np.diff(masked.astype(int)) == 1).sum() == 2
+
+
+@given(st.lists(UNITS, min_size=1, max_size=5))
+def test_agreement_is_the_least_sum_of_edits(candidates: list[np.ndarray]) -> None:
+    def edits(one: list[int], other: list[int]) -> int:
+        if not one or not other:
+            return len(one) + len(other)
+        changed = edits(one[1:], other[1:]) + (one[0] != other[0])
+        return min(changed, edits(one[1:], other) + 1, edits(one, other[1:]) + 1)
+
+    rows = [units[:5].tolist() for units in candidates]  # the plain recursion is slow
+    sums = [sum(edits(one, other) for other in rows) for one in rows]
+    assert most_agreed([np.array(row, dtype=np.int64) for row in rows]) == sums.index(min(sums))
+
+
 def test_the_candidate_that_others_agree_with_is_taken() -> None:
     units = [np.array(row, dtype=np.int64) for row in ([9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3, 4], [])]
     assert most_agreed(units) == 1  # 8 edits to the others, as the next one; the rest 10 and 12
