@@ -1,11 +1,18 @@
-"""What a prompt's length, its depth and the verbalizer are worth, on one task.
+"""What a prompt's length, its depth, its first values, how labels are read, and its training are worth, on one task.
 
     python -m scripts.ablations spoken_digits --out tables/ablations
     python -m scripts.ablations keyword_spotting --data ROOT --stack STACK --of length,verbalizer --out tables/ks
 
-length: 1, 2, 5, 10 and 20 positions in every layer. depth: vectors in every layer against rows before the first, with
-equally many positions, and with as many trained vectors. verbalizer: label units at random or by frequency, a learnable
-map from the logits (SpeechPrompt v2) or from the hidden state they come from. All else is this package's default.
+Each question changes one thing; all else is this package's default.
+
+    length       1, 2, 5, 10 and 20 positions in every layer
+    depth        vectors in every layer against rows before the first, with equally many positions, and as many vectors
+    verbalizer   label units at random or by frequency, a learnable map from the logits (SpeechPrompt v2) or from the
+                 hidden state they come from
+    init         what the prompt starts as
+    reading      one to three separators, or the mean of all states; scaled to equal length or not
+    schedule     the learning rate's
+    averaging    over the ends of how many epochs
 """
 
 from __future__ import annotations
@@ -19,11 +26,12 @@ import typer
 
 from scripts.recipe import Data, DeviceName, Out, Seeds, StackName, WorkerCount, task_source
 from speechprompt.cli.boundary import guarded
-from speechprompt.prompt_config import PromptConfig
+from speechprompt.prompt_config import INITS, PromptConfig
 from speechprompt.stack_folder import load_stack
 from speechprompt.suite.command import run_command
 from speechprompt.suite.plan import Variant, plan_cells, require_known
 from speechprompt.suite.settings import method_settings, numbers, split_names
+from speechprompt.train_config import SCHEDULES
 
 LENGTHS = (1, 2, 5, 10, 20)
 VERBALIZERS: dict[str, dict[str, Any]] = {
@@ -32,7 +40,16 @@ VERBALIZERS: dict[str, dict[str, Any]] = {
     "learnable-logits": {"verbalizer": "learnable", "read": "logits"},
     "learnable-hidden": {"verbalizer": "learnable", "read": "hidden"},
 }
-QUESTIONS = ("length", "depth", "verbalizer")
+READINGS: dict[str, dict[str, Any]] = {
+    "separators-1": {"n_separators": 1},
+    "separators-2": {"n_separators": 2},
+    "separators-3": {"n_separators": 3},
+    "scaled": {"length_normalization": True},
+    "mean": {"pool": "mean"},
+    "mean-scaled": {"pool": "mean", "length_normalization": True},
+}
+AVERAGED = (1, 2, 4)  # epochs
+QUESTIONS = ("length", "depth", "verbalizer", "init", "reading", "schedule", "averaging")
 
 
 def variants_of(questions: Sequence[str], n_layers: int, shared: dict[str, Any]) -> list[Variant]:
@@ -45,15 +62,23 @@ def variants_of(questions: Sequence[str], n_layers: int, shared: dict[str, Any])
         variants["depth-all-layers"] = ("prompt", {"length": length})
         variants["depth-input"] = ("input-prompt", {"length": length})
         variants["depth-input-as-many-weights"] = ("input-prompt", {"length": 2 * n_layers * length})
-    if "verbalizer" in questions:
-        variants |= {f"verbalizer-{name}": ("prompt", settings) for name, settings in VERBALIZERS.items()}
+    choices: dict[str, dict[str, dict[str, Any]]] = {
+        "verbalizer": VERBALIZERS,
+        "init": {name: {"init": name} for name in INITS},
+        "reading": READINGS,
+        "schedule": {name: {"schedule": name} for name in SCHEDULES},
+        "averaging": {str(n): {"average_epochs": n} for n in AVERAGED},
+    }
+    for question, named in choices.items():
+        if question in questions:
+            variants |= {f"{question}-{name}": ("prompt", settings) for name, settings in named.items()}
     return [Variant(name, method, shared | settings) for name, (method, settings) in variants.items()]
 
 
 def main(
     task: Annotated[str, typer.Argument(help="A task.")],
     out: Out = Path("tables"),
-    of: Annotated[str, typer.Option(metavar="A,B", help="length, depth, verbalizer.")] = ",".join(QUESTIONS),
+    of: Annotated[str, typer.Option(metavar="A,B", help=", ".join(QUESTIONS) + ".")] = ",".join(QUESTIONS),
     data: Data = None,
     stack: StackName = "mini",
     settings: Annotated[

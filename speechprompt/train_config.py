@@ -13,7 +13,7 @@ from speechprompt.augment import UnitAugmentation
 from speechprompt.views import MAX_OFFSETS
 from units.errors import InputError
 
-_SCHEDULES = ("constant", "cosine", "inverse_sqrt")
+SCHEDULES = ("constant", "cosine", "inverse_sqrt")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class TrainConfig:
             "lr": (self.lr > 0, "above 0"),
             "betas": (len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "two numbers in [0, 1)"),
             "clip": (self.clip > 0, "above 0"),
-            "schedule": (self.schedule in _SCHEDULES, " or ".join(_SCHEDULES)),
+            "schedule": (self.schedule in SCHEDULES, " or ".join(SCHEDULES)),
             "warmup_steps": (self.warmup_steps >= 0, "at least 0"),
             "batch_tokens": (self.batch_tokens >= 1, "at least 1"),
             "batch_rows": (self.batch_rows >= 1, "at least 1"),

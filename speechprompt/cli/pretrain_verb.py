@@ -31,6 +31,13 @@ class Prosody(str, Enum):
     CONTINUOUS = "continuous"
 
 
+class Optimizer(str, Enum):
+    """What trains the weights."""
+
+    MUON = "muon"
+    ADAMW = "adamw"
+
+
 def pretrain(
     lm: Annotated[
         Family, typer.Option(help="Next unit; restoring damaged rows; units with durations and F0.")
@@ -49,6 +56,9 @@ def pretrain(
     batch_tokens: Annotated[int, typer.Option(min=1, help="Tokens in a batch, padding counted.")] = 8_192,
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     warmup_steps: Annotated[int, typer.Option(min=0, help="Steps up to it.")] = 500,
+    optimizer: Annotated[
+        Optimizer, typer.Option(help="Muon on the layers' matrices and AdamW on the rest, or AdamW on all.")
+    ] = Optimizer.MUON,
     check_every: Annotated[
         int, typer.Option(min=1, help="Steps between checks on the valid rows; a kill loses no more.")
     ] = 500,
@@ -104,6 +114,7 @@ def pretrain(
         batch_tokens=batch_tokens,
         lr=lr,
         warmup_steps=warmup_steps,
+        optimizer=optimizer.value,
         seed=seed,
         max_seconds=None if max_minutes is None else 60 * max_minutes,
         check_every=check_every,

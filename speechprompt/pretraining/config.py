@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 FLAT_GAIN = 0.01  # a measure that falls by less than this share of itself has flattened
 FLAT_CHECKS = 3  # fewer checks say nothing
@@ -18,7 +18,10 @@ class PretrainConfig:
         steps: optimizer steps; the learning rate falls along a half cosine to nothing at the last one.
         batch_tokens: most tokens of a batch, padding counted.
         lr: highest learning rate, reached after `warmup_steps`.
-        betas, weight_decay: of AdamW; no decay on vectors (biases, norms).
+        optimizer: "muon" for Muon on the matrices of the layers and AdamW on all else, or "adamw"; see
+            `LMOptimizer`.
+        betas: of AdamW.
+        weight_decay: of matrices; none on vectors (biases, norms).
         clip: largest gradient norm.
         label_smoothing: of the cross entropy.
         p_drop, p_replace: unit augmentation of the training rows.
@@ -34,6 +37,7 @@ class PretrainConfig:
     batch_tokens: int = 8_192
     lr: float = 1e-3
     warmup_steps: int = 500
+    optimizer: Literal["muon", "adamw"] = "muon"
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     clip: float = 1.0

@@ -12,6 +12,7 @@ import torch
 
 from speechprompt.pretraining.config import PretrainConfig
 from speechprompt.pretraining.objective import Objective
+from speechprompt.pretraining.optimizer import LMOptimizer
 from units.atomic import atomic_path
 from units.errors import InputError
 
@@ -32,13 +33,7 @@ class PretrainRun:
         self, objective: Objective[Any, Any], model: torch.nn.Module, config: PretrainConfig, out: Path
     ) -> None:
         self.objective, self.model, self.config, self.out = objective, model.train(), config, out
-        matrices = [p for p in model.parameters() if p.ndim > 1]
-        vectors = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas)
+        self.optimizer = LMOptimizer(self.model, config)
         self.step, self.epoch, self.index = 0, 0, 0  # index: batches of the epoch done
         self.seconds, self.best = 0.0, math.inf
         self.log: list[list[str]] = []  # in the state as well, so that a resumed log has no line twice
@@ -76,14 +71,12 @@ class PretrainRun:
     def update(self, batch: Any) -> float:
         """One optimizer step; returns the loss in nats per token."""
         config, device_type = self.config, torch.device(self.config.device).type
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr()
         with torch.autocast(device_type, torch.bfloat16, enabled=config.bf16):
             loss = self.objective.loss(self.model, batch)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+        self.optimizer.step(self.lr())
         self.step += 1
         return float(loss.detach())
 
@@ -122,9 +115,8 @@ class PretrainRun:
     def load(self) -> None:
         """Continue from the state. Raises: InputError for one of other settings, rows or sizes."""
         state = torch.load(self.state_file, map_location="cpu", weights_only=True)
-        settings = (
-            asdict(PretrainConfig()) | state["config"]
-        )  # what an older state does not name was not there
+        # What an older state does not name was not there, and Muon was not.
+        settings = asdict(PretrainConfig()) | {"optimizer": None} | state["config"]
         # A state written before there were other families than GSLM does not say what it was trained on.
         objective = state.get("objective", self.objective.settings)
         if (

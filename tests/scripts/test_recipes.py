@@ -77,7 +77,7 @@ def test_list_shows_every_task(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ablations_differ_in_one_thing() -> None:
     variants = {v.name: v for v in ablations.variants_of(ablations.QUESTIONS, 12, {"max_epochs": 3})}
-    assert len(variants) == 5 + 3 + 4
+    assert len(variants) == 5 + 3 + 4 + 3 + 6 + 3 + 3
     assert all(variant.settings["max_epochs"] == 3 for variant in variants.values())
     deep, rows = variants["depth-all-layers"], variants["depth-input-as-many-weights"]
     assert 2 * 12 * deep.settings["length"] == rows.settings["length"]
