@@ -20,7 +20,7 @@ quickstart: venv
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
-# What takes long: twenty kills of every verb that resumes.
+# What takes long: twenty kills of every verb that resumes, a minute of fuzzing for every reader (tests/fuzz).
 soak: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 

@@ -16,6 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from speechprompt.cli.pretrain_verb import Optimizer
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.pretrain import PretrainConfig, pretrain_lm
 from speechprompt.stack_folder import write_stack_json
@@ -63,6 +64,7 @@ def main(
     layers: Annotated[int, typer.Option(help="Transformer layers.")] = 6,
     width: Annotated[int, typer.Option(help="Model dimension, a multiple of 64.")] = 256,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    optimizer: Annotated[Optimizer, typer.Option(help="See `speechprompt pretrain`.")] = Optimizer.ADAMW,
 ) -> None:
     """Train the LM and write the stack."""
     if units.name not in SPECS:
@@ -81,6 +83,7 @@ def main(
         p_drop=0.03,
         p_replace=0.02,
         seed=seed,
+        optimizer=optimizer.value,
     )
     transformer = TransformerConfig(
         n_layers=layers, d_model=width, n_heads=width // 64, d_ffn=4 * width, dropout=0.1

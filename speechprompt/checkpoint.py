@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +31,7 @@ from speechprompt.batch import LabelledUnits
 from speechprompt.versions import library_versions
 from units.atomic import atomic_dir, atomic_path
 from units.errors import InputError
+from units.training_state import read_training_state
 from units.types import UnitSpec
 
 PROMPT_FILE, RECORD_FILE, STATE_FILE = "prompt.safetensors", "run.json", "resume/state.pt"
@@ -207,16 +207,17 @@ def load_prompt(folder: str | Path, lm_fingerprint: str) -> dict[str, Tensor]:
         raise RunError(f"{file}: expected a trained prompt, got none; let the training end its first epoch")
     try:
         with safe_open(file, framework="pt") as content:
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
             about = json.loads((content.metadata() or {}).get(_METADATA_KEY, "{}"))
-            made_for = about.get("lm_fingerprint", "none")
-            if made_for != lm_fingerprint:
-                raise RunError(
-                    f"{file}: expected a prompt for the language model {lm_fingerprint[:12]}, got one trained for "
-                    f"{made_for[:12]}; use the stack it was trained with"
-                )
-            return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise RunError(f"{file}: expected a safetensors file, got {error}; train again") from error
+    made_for = str(about.get("lm_fingerprint", "none") if isinstance(about, dict) else "none")
+    if made_for != lm_fingerprint:
+        raise RunError(
+            f"{file}: expected a prompt for the language model {lm_fingerprint[:12]}, got one trained for "
+            f"{made_for[:12]}; use the stack it was trained with"
+        )
+    return tensors
 
 
 def save_state(folder: str | Path, state: Mapping[str, Any]) -> None:
@@ -233,12 +234,9 @@ def load_state(folder: str | Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(
-            f"{file}: expected a training state, got {error}; delete the run and train again"
-        ) from error
-    return state
+        return read_training_state(file, "delete the run and train again")
+    except InputError as error:
+        raise RunError(str(error)) from error
 
 
 def finish_run(folder: str | Path, metrics: Mapping[str, Any]) -> RunRecord:

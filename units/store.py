@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -152,7 +152,7 @@ class UnitStore:
     def rows(self, split: str | None = None) -> Iterator[UnitRow]:
         """Iterate over the rows in the order written; with `split`, over those of that split."""
         for shard in self._shards:
-            with pq.ParquetFile(shard) as file:
+            with _undamaged(shard), pq.ParquetFile(shard) as file:
                 for batch in file.iter_batches(batch_size=1024):
                     for values in batch.to_pylist():
                         if split is None or values["split"] == split:
@@ -179,15 +179,26 @@ def _read_header(shard: Path) -> tuple[UnitSpec, int]:
         raise InputError(
             f"{shard}: expected a UnitSpec in the schema metadata, got none; make it with quantize"
         )
-    return UnitSpec.from_dict(json.loads(metadata[_SPEC_KEY])), pq.read_metadata(shard).num_rows
+    with _undamaged(shard):
+        return UnitSpec.from_dict(json.loads(metadata[_SPEC_KEY])), pq.read_metadata(shard).num_rows
 
 
 def read_shard_metadata(shard: Path) -> dict[bytes, bytes]:
     """Read a shard's schema metadata. Raises InputError where the file is not Parquet."""
-    try:
+    with _undamaged(shard):
         return dict(pq.read_schema(shard).metadata or {})
-    except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0]
+
+
+@contextmanager
+def _undamaged(shard: Path) -> Iterator[None]:
+    """Raise InputError where a shard's bytes are not those that `write_shard` wrote."""
+    try:
+        yield
+    except (InputError, FileNotFoundError):
+        raise
+    # Arrow says OSError where a page is broken, and whatever the numbers that it read lead to.
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{shard}: expected a Parquet shard, got a damaged file ({reason}); make it anew"
         ) from error

@@ -13,6 +13,7 @@ import torch
 
 from units.atomic import atomic_path
 from units.errors import InputError
+from units.training_state import read_training_state
 
 RESUME_NAME = "resume.pt"
 _MAY_CHANGE = {"max_seconds", "log_every", "valid_every", "checkpoint_every"}  # without effect on the weights
@@ -54,12 +55,12 @@ def read_state(out_dir: Path, setting: Mapping[str, Any]) -> tuple[int, dict[str
     """Read the resume state: (steps done, state), or (0, None) where there is none.
 
     Raises:
-        InputError: it belongs to a run of another setting.
+        InputError: it belongs to a run of another setting, or is damaged.
     """
     path = out_dir / RESUME_NAME
     if not path.exists():
         return 0, None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = read_training_state(path, "choose another folder")
     expected = _fingerprint(setting)
     if saved["setting"] != expected:
         names = sorted(

@@ -28,7 +28,6 @@ PRETRAINING = PretrainConfig(
     bf16=True,
     p_drop=0.03,
     p_replace=0.02,
-    optimizer="adamw",
 )
 MAX_HOURS = 6.0  # of each source
 SPEEDS = (0.85, 0.92, 1.08, 1.17)  # other rates and vocal tracts, for sources with few speakers

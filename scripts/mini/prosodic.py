@@ -20,7 +20,7 @@ from units.quantizer import CodebookQuantizer
 
 MAX_HOURS = 4.0  # of each source: F0 takes ten times as long as units
 PRETRAINING = PretrainConfig(
-    steps=1_400, batch_tokens=4096, lr=2e-3, warmup_steps=100, check_every=100, bf16=True, optimizer="adamw"
+    steps=1_400, batch_tokens=4096, lr=2e-3, warmup_steps=100, check_every=100, bf16=True
 )
 
 

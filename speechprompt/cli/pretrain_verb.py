@@ -34,8 +34,8 @@ class Prosody(str, Enum):
 class Optimizer(str, Enum):
     """What trains the weights."""
 
-    MUON = "muon"
     ADAMW = "adamw"
+    MUON = "muon"
 
 
 def pretrain(
@@ -57,8 +57,8 @@ def pretrain(
     lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 1e-3,
     warmup_steps: Annotated[int, typer.Option(min=0, help="Steps up to it.")] = 500,
     optimizer: Annotated[
-        Optimizer, typer.Option(help="Muon on the layers' matrices and AdamW on the rest, or AdamW on all.")
-    ] = Optimizer.MUON,
+        Optimizer, typer.Option(help="AdamW on all, or Muon on the layers' matrices and AdamW on the rest.")
+    ] = Optimizer.ADAMW,
     check_every: Annotated[
         int, typer.Option(min=1, help="Steps between checks on the valid rows; a kill loses no more.")
     ] = 500,

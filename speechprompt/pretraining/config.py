@@ -18,7 +18,7 @@ class PretrainConfig:
         steps: optimizer steps; the learning rate falls along a half cosine to nothing at the last one.
         batch_tokens: most tokens of a batch, padding counted.
         lr: highest learning rate, reached after `warmup_steps`.
-        optimizer: "muon" for Muon on the matrices of the layers and AdamW on all else, or "adamw"; see
+        optimizer: "adamw", or "muon" for Muon on the matrices of the layers and AdamW on all else; see
             `LMOptimizer`.
         betas: of AdamW.
         weight_decay: of matrices; none on vectors (biases, norms).
@@ -37,7 +37,7 @@ class PretrainConfig:
     batch_tokens: int = 8_192
     lr: float = 1e-3
     warmup_steps: int = 500
-    optimizer: Literal["muon", "adamw"] = "muon"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     clip: float = 1.0

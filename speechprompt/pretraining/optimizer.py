@@ -16,7 +16,7 @@ from units.errors import InputError
 # after 200 steps of a GSLM of 4.8 M weights at 2e-3 (docs/performance.md); longer trainings like smaller steps.
 MUON_RATE = 4.0
 MUON_MOMENTUM = 0.95
-OPTIMIZERS = ("muon", "adamw")
+OPTIMIZERS = ("adamw", "muon")
 
 
 class LMOptimizer:

@@ -15,6 +15,7 @@ from speechprompt.pretraining.objective import Objective
 from speechprompt.pretraining.optimizer import LMOptimizer
 from units.atomic import atomic_path
 from units.errors import InputError
+from units.training_state import read_training_state
 
 LOG_FILE, STATE_FILE = "log.csv", "resume.pt"
 
@@ -114,8 +115,8 @@ class PretrainRun:
 
     def load(self) -> None:
         """Continue from the state. Raises: InputError for one of other settings, rows or sizes."""
-        state = torch.load(self.state_file, map_location="cpu", weights_only=True)
-        # What an older state does not name was not there, and Muon was not.
+        state = read_training_state(self.state_file, "use another folder")
+        # What an older state does not name was not there; how it names the optimizer's state is known no more.
         settings = asdict(PretrainConfig()) | {"optimizer": None} | state["config"]
         # A state written before there were other families than GSLM does not say what it was trained on.
         objective = state.get("objective", self.objective.settings)

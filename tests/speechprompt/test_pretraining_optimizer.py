@@ -14,10 +14,13 @@ from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
 from speechprompt.pretrain import PretrainConfig, pretrain_lm
 from speechprompt.pretraining.optimizer import MUON_RATE, LMOptimizer, layer_matrices
+from speechprompt.pretraining.run import PretrainRun
 from speechprompt.vocab import MBartVocab, UnitVocab
 from units.errors import InputError
 
-CONFIG = PretrainConfig(steps=4, batch_tokens=200, lr=1e-2, warmup_steps=1, check_every=2, weight_decay=0.0)
+CONFIG = PretrainConfig(
+    steps=4, batch_tokens=200, lr=1e-2, warmup_steps=1, check_every=2, weight_decay=0.0, optimizer="muon"
+)
 SMALL = TransformerConfig(2, d_model=32, n_heads=4, d_ffn=64, max_positions=32)
 LEARNED = replace(SMALL, positions="learned")
 VOCAB = UnitVocab.from_n_units(10)
@@ -67,7 +70,7 @@ def test_adamw_alone_trains_everything() -> None:
     assert sum(len(group["params"]) for group in optimizer.adamw.param_groups) == len(
         list(gslm().parameters())
     )
-    with pytest.raises(InputError, match="optimizer: expected muon or adamw, got 'sgd'"):
+    with pytest.raises(InputError, match="optimizer: expected adamw or muon, got 'sgd'"):
         LMOptimizer(gslm(), replace(CONFIG, optimizer="sgd"))  # type: ignore[arg-type]
 
 
@@ -80,3 +83,23 @@ def test_a_training_by_another_optimizer_is_not_continued(tmp_path: Path) -> Non
     torch.save(state, tmp_path / "resume.pt")
     with pytest.raises(InputError, match="expected the settings and rows it was written with"):
         pretrain_lm(SMALL, VOCAB, ROWS, tmp_path, CONFIG)
+
+
+def test_a_training_by_muon_ends_in_the_same_bits_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain_lm(SMALL, VOCAB, ROWS, tmp_path / "whole", CONFIG)
+    update = PretrainRun.update
+
+    def dying_update(run: PretrainRun, batch: object) -> float:
+        if run.step == 3:
+            raise KeyboardInterrupt
+        return update(run, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainRun, "update", dying_update)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_lm(SMALL, VOCAB, ROWS, tmp_path / "broken", CONFIG)
+    pretrain_lm(SMALL, VOCAB, ROWS, tmp_path / "broken", CONFIG)
+    whole, broken = (GSLM.load(tmp_path / name).fingerprint() for name in ("whole", "broken"))
+    assert whole == broken
