@@ -122,7 +122,12 @@ def load_codebook(path: str | Path) -> tuple[np.ndarray, UnitSpec]:
         raise InputError(
             f"{file}: expected a UnitSpec in the metadata, got none; write it with save_codebook"
         )
-    spec = UnitSpec.from_dict(json.loads(metadata[_METADATA_KEY]))
+    try:
+        spec = UnitSpec.from_dict(json.loads(metadata[_METADATA_KEY]))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{file}: expected a UnitSpec in the metadata, got {error}; restore the file"
+        ) from error
     _require_match(file, centroids, spec)
     return centroids, spec
 

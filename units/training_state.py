@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ _DAMAGED = (
     EOFError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    struct.error,
     ValueError,
     TypeError,
     LookupError,

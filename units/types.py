@@ -49,21 +49,31 @@ class UnitSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UnitSpec:
-        """Read what `to_dict` gave. Raises InputError naming missing and unknown fields."""
+        """Read what `to_dict` gave. Raises InputError naming missing and unknown fields, or for what is no number."""
         names = {field.name for field in fields(cls)}
+        if not isinstance(data, Mapping):
+            raise InputError(f"UnitSpec: expected fields {sorted(names)}, got {type(data).__name__}")
         if set(data) != names:
             missing, unknown = sorted(names - set(data)), sorted(set(data) - names)
             raise InputError(
                 f"UnitSpec: expected fields {sorted(names)}, got {missing} missing and {unknown} unknown; "
                 "write it with UnitSpec.to_dict"
             )
-        return cls(
-            encoder=str(data["encoder"]),
-            layer=int(data["layer"]),
-            n_units=int(data["n_units"]),
-            frame_rate=float(data["frame_rate"]),
-            codebook=str(data["codebook"]),
-        )
+        try:
+            return cls(
+                encoder=str(data["encoder"]),
+                layer=int(data["layer"]),
+                n_units=int(data["n_units"]),
+                frame_rate=float(data["frame_rate"]),
+                codebook=str(data["codebook"]),
+            )
+        except InputError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(
+                f"UnitSpec: expected numbers for layer, n_units and frame_rate, got {error}; "
+                "write it with UnitSpec.to_dict"
+            ) from error
 
     def require_equal(self, other: UnitSpec, what_self: str, what_other: str) -> None:
         """Raise UnitSpecMismatch, naming both artefacts and what differs, unless the specs are equal."""

@@ -31,6 +31,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "linear": lambda x: x,
 }
+MAX_DIMENSION, MAX_LAYERS = (
+    1 << 20,
+    1_000,
+)  # a wrong configuration must not fill the memory before it is noticed
 POSITIONS = ("sinusoidal", "learned", "none")
 
 
@@ -68,9 +72,16 @@ class TransformerConfig:
     final_norm: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.n_layers, self.d_model, self.n_heads, self.d_ffn, self.max_positions) < 1:
+        dimensions = (self.n_layers, self.d_model, self.n_heads, self.d_ffn, self.max_positions)
+        if not all(isinstance(size, int) and 1 <= size <= MAX_DIMENSION for size in dimensions):
             raise InputError(
-                f"transformer: expected positive dimensions, got {asdict(self)}; mend the configuration"
+                f"transformer: expected dimensions from 1 to {MAX_DIMENSION}, got {asdict(self)}; "
+                "mend the configuration"
+            )
+        if self.n_layers > MAX_LAYERS or not 0 <= self.dropout < 1:
+            raise InputError(
+                f"transformer: expected at most {MAX_LAYERS} layers and a dropout in [0, 1), got {self.n_layers} and "
+                f"{self.dropout}; mend the configuration"
             )
         if self.d_model % self.n_heads:
             raise InputError(

@@ -74,3 +74,31 @@ def test_nothing_is_found_in_a_campaign(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     found = sorted(file.name for file in tmp_path.glob("[clot]*-*"))  # crash, leak, oom, timeout
     assert done.returncode == 0 and not found, f"{found}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+FOUND = [  # by campaigns: what is put in the place of what
+    ("codebook", rb"\"encoder\":", rb"\"encoder\";"),
+    ("codebook", rb"\"n_units\": 8", rb"\"n_units\": []"),
+    ("language-model", b'"dropout": 0.1', b'"dropout": 5.1'),
+    ("language-model", b'"n_layers": 1', b'"n_layers": 900000000'),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new"), FOUND)
+def test_what_campaigns_found_stays_refused(name: str, old: bytes, new: bytes, tmp_path: Path) -> None:
+    reader = READERS[name]
+    reader.prepare(tmp_path)
+    [seed] = reader.seeds()
+    content = seed.replace(old, new)
+    if name == "codebook":  # its first eight bytes say how long the header is
+        length = int.from_bytes(seed[:8], "little") + len(content) - len(seed)
+        content = length.to_bytes(8, "little") + content[8:]
+    assert content != seed
+    with pytest.raises(InputError):
+        reader.read(content, tmp_path)
+
+
+def test_a_state_of_number_codes_without_numbers_stays_refused(tmp_path: Path) -> None:
+    READERS["run-state"].prepare(tmp_path)
+    with pytest.raises(InputError, match="expected a training state"):
+        READERS["run-state"].read(b"G" * 21 + b"\x15", tmp_path)
