@@ -31,10 +31,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "linear": lambda x: x,
 }
-MAX_DIMENSION, MAX_LAYERS = (
-    1 << 20,
-    1_000,
-)  # a wrong configuration must not fill the memory before it is noticed
+# A wrong configuration must not fill memory or time before it is noticed.
+MAX_DIMENSION, MAX_LAYERS = 1 << 20, 1_000
 POSITIONS = ("sinusoidal", "learned", "none")
 
 
