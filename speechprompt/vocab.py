@@ -11,6 +11,15 @@ from units.errors import InputError
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 _OVERWRITE = "#fairseq:overwrite"
+MAX_DIGITS = 6  # of a unit number: tables are as long as the greatest one
+
+
+def _is_number(symbol: str) -> bool:
+    return symbol.isascii() and symbol.isdecimal()
+
+
+def _plausible(symbol: str) -> bool:
+    return not _is_number(symbol) or len(symbol) <= MAX_DIGITS
 
 
 class UnitVocab:
@@ -24,7 +33,7 @@ class UnitVocab:
 
     Args:
         symbols: the symbols after the four special ones, in id order.
-    Raises: InputError for a repeated symbol, or where no symbol is a unit number.
+    Raises: InputError for a repeated symbol, what is no symbol, a number too great, or no unit number at all.
     """
 
     bos = 0
@@ -34,13 +43,17 @@ class UnitVocab:
 
     def __init__(self, symbols: Sequence[str]) -> None:
         self.symbols = tuple(symbols)
+        wrong = next((s for s in self.symbols if not isinstance(s, str) or not _plausible(s)), None)
+        if wrong is not None:
+            raise InputError(
+                f"vocabulary: expected symbols, unit numbers of at most {MAX_DIGITS} digits, got "
+                f"{repr(wrong)[:40]}; check the dictionary file"
+            )
         if len(set(self.symbols) | set(SPECIALS)) != len(self.symbols) + len(SPECIALS):
             raise InputError(
                 "vocabulary: expected every symbol once, got a repeated one; check the dictionary file"
             )
-        units = [
-            (int(s), i) for i, s in enumerate(self.symbols, len(SPECIALS)) if s.isascii() and s.isdecimal()
-        ]
+        units = [(int(s), i) for i, s in enumerate(self.symbols, len(SPECIALS)) if _is_number(s)]
         if not units:
             raise InputError(
                 "vocabulary: expected unit numbers among its symbols, got none; is it a unit dictionary?"

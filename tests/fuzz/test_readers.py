@@ -81,6 +81,8 @@ FOUND = [  # by campaigns: what is put in the place of what
     ("codebook", rb"\"n_units\": 8", rb"\"n_units\": []"),
     ("language-model", b'"dropout": 0.1', b'"dropout": 5.1'),
     ("language-model", b'"n_layers": 1', b'"n_layers": 900000000'),
+    ("language-model", b'"7"', b"7"),
+    ("language-model", b'"7"', b'"700000000000"'),
 ]
 
 
