@@ -25,6 +25,7 @@ from scripts.mini.guided_units import GuidedUnits
 from scripts.mini.phones import Phones
 from scripts.mini.targets import Targets
 from units.atomic import atomic_dir, atomic_path
+from units.training_state import read_training_state
 
 # B batch, T frames, S samples, D features, K clusters.
 
@@ -170,7 +171,7 @@ def pretrain_hubert(
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     first, spent = 0, 0.0
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = read_training_state(state_path, "delete it and train again")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first, spent = state["step"], state["seconds"]

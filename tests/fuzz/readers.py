@@ -75,7 +75,7 @@ def _file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], 
 
 def _in_folder(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
     """A reader of the folder in which a content is the file `name`."""
-    return _file(name, lambda file: read(file.parent if "/" not in name else file.parents[name.count("/")]))
+    return _file(name, lambda file: read(file.parents[name.count("/")]))
 
 
 def _made(make: Callable[[Path], object], name: str) -> Callable[[], list[bytes]]:
