@@ -69,17 +69,14 @@ def _write_fold(file: Path, rows: Sequence[TableRow], splits: Mapping[str, str])
             table.writerow([row.relative, row.label, row.speaker, splits.get(row.speaker or "", "train")])
 
 
-def right_answers(out: Path, cells: Sequence[Cell]) -> dict[str, np.ndarray]:
-    """By method: whether each test recording was named rightly, bool (seeds, recordings of all folds in turn)."""
-    found: dict[str, dict[int, list[np.ndarray]]] = {}
+def right_answers(out: Path, cells: Sequence[Cell]) -> dict[str, list[np.ndarray]]:
+    """By method, fold by fold: whether each test recording was named rightly, bool (seeds, recordings)."""
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
     for cell in cells:
         result = read_result(out, cell)
         assert result is not None  # `run_command` raises where a cell failed
-        found.setdefault(cell.variant.name, {}).setdefault(cell.seed, []).append(_right(result))
-    return {
-        method: np.stack([np.concatenate(folds) for folds in seeds.values()])
-        for method, seeds in found.items()
-    }
+        found.setdefault(cell.variant.name, {}).setdefault(cell.source.name, []).append(_right(result))
+    return {method: [np.stack(seeds) for seeds in folds.values()] for method, folds in found.items()}
 
 
 def _right(result: CellResult) -> np.ndarray:
@@ -132,13 +129,11 @@ def main(
         settings=settings,
     )
     run_command(cells, out, n_workers=workers, device=device)
-    right = right_answers(out, cells)
-    n_seeds = len({cell.seed for cell in cells})
-    first = [
-        cell for cell in cells if (cell.variant.name, cell.seed) == (cells[0].variant.name, cells[0].seed)
-    ]
-    lengths = [len(_right(result)) for cell in first if (result := read_result(out, cell)) is not None]
-    text = f"`{command_line()}`\n\n{table_text(right, lengths, n_seeds)}"
+    folds = right_answers(out, cells)
+    right = {method: np.concatenate(parts, axis=1) for method, parts in folds.items()}
+    sizes = [part.shape for part in next(iter(folds.values()))]
+    table = table_text(right, [n_recordings for _, n_recordings in sizes], n_seeds=sizes[0][0])
+    text = f"`{command_line()}`\n\n{table}"
     with atomic_path(out / REPORT) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{out / REPORT}: {len(cells)} cells")
