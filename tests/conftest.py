@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # The same examples every time, and no limit per example: a busy machine is not a failure.
@@ -31,6 +32,18 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPEECHPROMPT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Draws of torch's shared generator do not depend on which tests the same process ran before: those of fixtures,"""
+    torch.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """and those of the test, whether or not its fixtures were made before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

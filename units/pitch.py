@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from units.compiled_librosa import compiled_librosa
 from units.errors import InputError
 from units.types import UnitSequence, Wave
 
@@ -102,14 +103,12 @@ def unit_f0(f0_F: NDArray[np.float32], durations_T: NDArray[np.int64]) -> NDArra
 
 
 def _pyin(wave: Wave, sample_rate: int, hop: int, pitch_range: PitchRange) -> NDArray[np.float32]:
-    import librosa  # imported where it is needed: with numba it costs a second
-
     period = sample_rate / pitch_range.lowest_hz
     window = 64 * math.ceil(_PERIODS * period / 64)
     centred = wave[hop // 2 :].astype(np.float32)  # pYIN centres its frames on multiples of the hop
     if not len(centred):
         return np.zeros(0, dtype=np.float32)
-    f0_F, voiced_F, _ = librosa.pyin(
+    f0_F, voiced_F, _ = compiled_librosa().pyin(
         centred - centred.mean(),  # else the silence put at both ends would be a step
         fmin=pitch_range.lowest_hz,
         fmax=pitch_range.highest_hz,

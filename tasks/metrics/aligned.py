@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import librosa
 import numpy as np
 
 from tasks.metrics.bootstrap import bootstrap_interval
 from tasks.metrics.f0_error import FRAME_RATE, F0Difference, f0_difference, f0_measures, speech_f0
 from tasks.metrics.mel_cepstrum import HOP_S, frame_distances, mel_cepstrum
+from units.compiled_librosa import compiled_librosa
 from units.errors import InputError
 
 LONGEST_S = 30.0  # an alignment costs memory with the square of the length: 0.4 GB for this
@@ -36,7 +36,7 @@ def alignment(reference_CF: np.ndarray, other_CF: np.ndarray) -> tuple[np.ndarra
 
     reference_CF, other_CF: (C, F) cepstra. The way through all frames whose distances have the least sum.
     """
-    _, path_S2 = librosa.sequence.dtw(X=reference_CF, Y=other_CF, metric="euclidean")
+    _, path_S2 = compiled_librosa().sequence.dtw(X=reference_CF, Y=other_CF, metric="euclidean")
     path_S2 = path_S2[::-1]
     return path_S2[:, 0], path_S2[:, 1]
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import math
 
-import librosa
 import numpy as np
 
+from units.compiled_librosa import compiled_librosa
 from units.errors import InputError
 
 N_BANDS, N_COEFFICIENTS = 40, 13
@@ -29,7 +29,7 @@ def mel_cepstrum(wave: np.ndarray, sample_rate: int) -> np.ndarray:
     if not len(wave):
         raise InputError("mel cepstrum: expected samples, got none; leave the recording out")
     window = round(WINDOW_S * sample_rate)
-    power_KF = librosa.feature.melspectrogram(
+    power_KF = compiled_librosa().feature.melspectrogram(
         y=np.asarray(wave, dtype=np.float64),
         sr=sample_rate,
         n_fft=2 ** math.ceil(math.log2(window)),
@@ -39,7 +39,7 @@ def mel_cepstrum(wave: np.ndarray, sample_rate: int) -> np.ndarray:
         pad_mode="constant",
     )
     log_KF = np.log(np.maximum(power_KF, _FLOOR))
-    coefficients_CF: np.ndarray = librosa.feature.mfcc(S=log_KF, n_mfcc=N_COEFFICIENTS + 1)[1:]
+    coefficients_CF: np.ndarray = compiled_librosa().feature.mfcc(S=log_KF, n_mfcc=N_COEFFICIENTS + 1)[1:]
     return coefficients_CF
 
 

@@ -165,7 +165,7 @@ def test_labels_that_only_pitch_tells_are_learnt_where_it_is_read(kind: str) -> 
         prompted = build_prompted(small_lm(prosody), 2, PromptConfig(length=3))
         objective = LabelObjective(prompted, train, valid, TrainConfig())
         optimizer = torch.optim.Adam(objective.parameters(), lr=0.02)
-        for batch in itertools.chain.from_iterable(map(objective.batches.epoch, range(8))):
+        for batch in itertools.chain.from_iterable(map(objective.batches.epoch, range(12))):
             optimizer.zero_grad()
             objective.loss(prompted.train()(batch), batch).backward()
             optimizer.step()
