@@ -11,6 +11,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -40,6 +41,7 @@ from speechprompt.train_config import TrainConfig
 from speechprompt.vocab import UnitVocab
 from tasks.csv_table import read_table
 from tasks.unit_files import read_unit_file
+from tests.fuzz import http_bodies
 from units.audio import encode_audio, read_audio
 from units.audio_bytes import decode_audio
 from units.kmeans import codebook_id, load_codebook, save_codebook
@@ -204,4 +206,19 @@ READERS: dict[str, Reader] = {
     "torch-checkpoint": Reader(_torch_files, _file("model.pt", read_torch_file)),
     "kmeans-checkpoint": Reader(_kmeans_files, _file("km.bin", read_joblib_kmeans)),
     "fairseq-checkpoint": Reader(_torch_files, _file("model.pt", read_fairseq)),
+    "http-audio": Reader(
+        _sounds,
+        partial(http_bodies.ask, path="/classify?run=yes-no", content_type="audio/*"),
+        http_bodies.prepare,
+    ),
+    "http-continue": Reader(
+        _sounds,
+        partial(http_bodies.ask, path="/continue?length_s=0.2&seed_s=0.1", content_type="audio/*"),
+        http_bodies.prepare,
+    ),
+    "http-json": Reader(
+        lambda: [http_bodies.ROWS],
+        partial(http_bodies.ask, path="/classify-units", content_type="application/json"),
+        http_bodies.prepare,
+    ),
 }
