@@ -21,7 +21,8 @@ quickstart: venv
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0 $(PYTEST_ARGS)
 
-# What takes long: twenty kills of every verb that resumes, a minute of fuzzing for every reader (tests/fuzz).
+# What takes long: twenty kills of every verb that resumes, a minute of fuzzing for every reader (tests/fuzz), a server under
+# fifty clients for five minutes.
 soak: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak $(PYTEST_ARGS)
 

@@ -54,15 +54,13 @@ def write_runs(folder: Path, stack: Stack, n_runs: int) -> list[str]:
 
 
 @contextmanager
-def server(folder: Path, names: Sequence[str], arguments: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """A server process while the block runs; gives host and port.
+def server(arguments: Sequence[str]) -> Iterator[tuple[tuple[str, int], subprocess.Popen[str]]]:
+    """A server process while the block runs; gives host and port, and the process.
 
     Args:
-        folder: of the runs.
-        names: of the runs.
-        arguments: further ones of `speechprompt serve`.
+        arguments: of `speechprompt serve`.
     """
-    command = ["serve", "--runs", ",".join(str(folder / name) for name in names), "--port", "0", "--json"]
+    command = ["serve", "--port", "0", "--json"]
     code = f"from speechprompt.cli import main; main({[*command, *arguments]!r})"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
@@ -71,7 +69,7 @@ def server(folder: Path, names: Sequence[str], arguments: Sequence[str]) -> Iter
         if not line:
             raise SystemExit(f"the server did not start, exit code {process.wait()}")
         host, _, port = json.loads(line)["url"].removeprefix("http://").rpartition(":")
-        yield host, int(port)
+        yield (host, int(port)), process
     finally:
         process.terminate()
         process.wait(60)
@@ -149,7 +147,9 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         names = write_runs(folder, parts, tasks)
-        with server(folder, names, ["--device", device, "--max-queue", str(clients * rows)]) as address:
+        runs = ",".join(str(folder / name) for name in names)
+        queue = str(clients * rows)
+        with server(["--runs", runs, "--device", device, "--max-queue", queue]) as (address, _):
             for number in range(rounds + 1):
                 for kind, asked in (("one", names[:1]), ("mixed", names)):
                     sent = bodies(asked, requests, rows, parts.spec.n_units, seed=number)

@@ -20,7 +20,7 @@ from speechprompt.serve.metrics import Metrics
 
 OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json"})  # without a token: they tell nothing of any run
 _LINGER_S = (
-    2.0  # a refused body is received for so long, so that the client reads the refusal and not a broken pipe
+    2.0  # of a refused body the next part is awaited so long: the client reads why, and no broken pipe
 )
 
 
@@ -116,12 +116,25 @@ class Guard:
             ) from None
 
     async def _discard(self, receive: Receive) -> None:
-        """Receive the rest of a body that is refused, for a while and up to the limit, and keep nothing."""
-        with contextlib.suppress(asyncio.TimeoutError, ServeError):  # then the connection is closed on it
-            await asyncio.wait_for(_received(receive, self.limits.body_bytes, keep=False), _LINGER_S)
+        """Receive the rest of a body that is refused, up to twice the limit, and keep nothing.
+
+        So a client that is a little over it sends all and reads why; one that sends more, or stops, sees the line cut.
+        """
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_discarded(receive, 2 * self.limits.body_bytes), self.limits.time_s)
 
 
-async def _received(receive: Receive, most: int, *, keep: bool = True) -> bytes:
+async def _discarded(receive: Receive, most: int) -> None:
+    more = True
+    while more and most >= 0:
+        message = await asyncio.wait_for(receive(), _LINGER_S)
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        most -= len(message.get("body", b""))
+        more = message.get("more_body", False)
+
+
+async def _received(receive: Receive, most: int) -> bytes:
     parts, size = [], 0
     while True:
         message = await receive()
@@ -130,8 +143,7 @@ async def _received(receive: Receive, most: int, *, keep: bool = True) -> bytes:
         size += len(message.get("body", b""))
         if size > most:
             raise _too_large(most, "more")
-        if keep:
-            parts.append(message.get("body", b""))
+        parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +20,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.bench.random_runs import write_random_run
-from scripts.bench.serve_load import bodies, rows_per_s
+from scripts.bench.serve_load import bodies, rows_per_s, server
 from speechprompt.checkpoint import RECORD_FILE
 from speechprompt.cli import run as run_command_line
 from speechprompt.named_runs import parse_runs
@@ -168,6 +165,15 @@ def test_a_body_without_a_length_is_counted_as_it_comes(client: Client) -> None:
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_slow_client_a_little_over_the_limit_sends_all_and_reads_why(client: Client) -> None:
+    with socket.create_connection((client.host, client.port), timeout=20) as line:
+        line.sendall(b"POST /classify?run=one HTTP/1.1\r\nHost: x\r\nContent-Length: 180000\r\n\r\n")
+        for _ in range(6):
+            line.sendall(bytes(30_000))
+            time.sleep(0.6)  # longer than a part is waited for, all together
+        assert line.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
 def test_runs_come_and_go_while_others_are_answered(client: Client, folder: Path) -> None:
     assert client.label_units(("three", [1])).status == 404
     added = client.send_json("POST", "/runs", {"path": "three"})
@@ -295,35 +301,22 @@ def test_an_error_of_ours_is_no_fault_of_the_request(folder: Path, caplog: pytes
 
 
 def test_sigterm_loses_nothing_that_was_accepted(folder: Path) -> None:
-    command = ["serve", "--runs", f"{folder / 'one'},b={folder / 'two'}", "--port", "0", "--json"]
-    command += ["--batch-wait-ms", "400"]  # so that requests wait when the signal comes
-    code = f"from speechprompt.cli import main; main({command!r})"
-    server = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        started = json.loads(server.stdout.readline())
-        assert started["runs"] == ["one", "b"]
-        host, port = started["url"].removeprefix("http://").split(":")
-        client = Client(host, int(port))
+    arguments = ["--runs", f"{folder / 'one'},b={folder / 'two'}"]
+    arguments += ["--batch-wait-ms", "400"]  # so that requests wait when the signal comes
+    with server(arguments) as (address, process):
+        client = Client(*address)
+        assert [run["name"] for run in client.ask("GET", "/runs").json["runs"]] == ["one", "b"]
         expected = client.label_units(("one", [1, 2, 3])).json
         with ThreadPoolExecutor(6) as pool:
             replies = [pool.submit(client.label_units, ("one", [1, 2, 3])) for _ in range(6)]
             while b"speechprompt_labels_inside 6.0" not in client.ask("GET", "/metrics").body:
                 assert not any(reply.done() for reply in replies)
-            server.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
             for reply in replies:
                 [answer], [alone] = reply.result().json["answers"], expected["answers"]
                 assert answer["label"] == alone["label"]
                 assert answer["probability"] == pytest.approx(alone["probability"], abs=1e-5)
-        assert server.wait(60) == 0
-    finally:
-        server.kill()
-        server.wait()
+        assert process.wait(60) == 0
 
 
 def test_the_command_line_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
