@@ -37,7 +37,11 @@ BROKEN = (  # a body and what it is answered with
 
 @dataclass
 class Seen:
-    """What clients saw. latencies_s: of answers. wrong: replies that were not as they should be. later: 429s. finished: not raised."""
+    """What a client saw.
+
+    latencies_s: of answers. refused: malformed requests. later: 429s. wrong: replies that were not as they should be.
+    finished: it did not raise.
+    """
 
     latencies_s: list[float] = field(default_factory=list)
     refused: int = 0
