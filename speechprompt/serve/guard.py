@@ -19,9 +19,8 @@ from speechprompt.serve.limits import Limits
 from speechprompt.serve.metrics import Metrics
 
 OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json"})  # without a token: they tell nothing of any run
-_LINGER_S = (
-    2.0  # of a refused body the next part is awaited so long: the client reads why, and no broken pipe
-)
+# Of a refused body the next part is awaited so long: the client reads why it is refused, and no broken pipe.
+_LINGER_S = 2.0
 
 
 class ClientGone(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,19 @@ def test_a_process_waits_for_the_one_that_compiles() -> None:
         with pytest.raises(subprocess.TimeoutExpired):
             child.wait(timeout=2)
     assert child.communicate(timeout=300)[0] == "compiled\n" and child.returncode == 0
+
+
+def test_nothing_else_imports_librosa() -> None:
+    root = Path(compiled_librosa.__file__).parents[1]
+    files = [
+        file
+        for folder in ("units", "vocoder", "tasks", "speechprompt", "scripts")
+        for file in (root / folder).rglob("*.py")
+    ]
+    importing = [
+        f for f in files if re.search(r"^\s*(import|from) librosa\b", f.read_text(encoding="utf-8"), re.M)
+    ]
+    assert importing == [Path(compiled_librosa.__file__)]
 
 
 def test_the_claim_lies_where_numba_keeps_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
