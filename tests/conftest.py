@@ -109,7 +109,6 @@ def build_tiny_stack(folder: Path) -> Path:
         folder: made here; parts and stack.json go into it.
     """
     # Imported here: a test of one package then loads that package alone.
-    import torch
     from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
     from speechprompt.lm.gslm import GSLM

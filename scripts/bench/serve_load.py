@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,9 +54,18 @@ def write_runs(folder: Path, stack: Stack, n_runs: int) -> list[str]:
     return names
 
 
+@dataclass(frozen=True)
+class RunningServer:
+    """address: host and port. said: the line of JSON that it began with. process: of the server."""
+
+    address: tuple[str, int]
+    said: dict[str, Any]
+    process: subprocess.Popen[str]
+
+
 @contextmanager
-def server(arguments: Sequence[str]) -> Iterator[tuple[tuple[str, int], subprocess.Popen[str]]]:
-    """A server process while the block runs; gives host and port, and the process.
+def server(arguments: Sequence[str]) -> Iterator[RunningServer]:
+    """A server process while the block runs.
 
     Args:
         arguments: of `speechprompt serve`.
@@ -68,8 +78,9 @@ def server(arguments: Sequence[str]) -> Iterator[tuple[tuple[str, int], subproce
         line = process.stdout.readline()
         if not line:
             raise SystemExit(f"the server did not start, exit code {process.wait()}")
-        host, _, port = json.loads(line)["url"].removeprefix("http://").rpartition(":")
-        yield (host, int(port)), process
+        said = json.loads(line)
+        host, _, port = said["url"].removeprefix("http://").rpartition(":")
+        yield RunningServer((host, int(port)), said, process)
     finally:
         process.terminate()
         process.wait(60)
@@ -149,11 +160,11 @@ def main(
         names = write_runs(folder, parts, tasks)
         runs = ",".join(str(folder / name) for name in names)
         queue = str(clients * rows)
-        with server(["--runs", runs, "--device", device, "--max-queue", queue]) as (address, _):
+        with server(["--runs", runs, "--device", device, "--max-queue", queue]) as running:
             for number in range(rounds + 1):
                 for kind, asked in (("one", names[:1]), ("mixed", names)):
                     sent = bodies(asked, requests, rows, parts.spec.n_units, seed=number)
-                    speed = rows_per_s(address, sent, rows, clients)
+                    speed = rows_per_s(running.address, sent, rows, clients)
                     if number:
                         speeds[kind].append(speed)
     medians = {kind: statistics.median(values) for kind, values in speeds.items()}

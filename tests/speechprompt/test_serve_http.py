@@ -303,20 +303,20 @@ def test_an_error_of_ours_is_no_fault_of_the_request(folder: Path, caplog: pytes
 def test_sigterm_loses_nothing_that_was_accepted(folder: Path) -> None:
     arguments = ["--runs", f"{folder / 'one'},b={folder / 'two'}"]
     arguments += ["--batch-wait-ms", "400"]  # so that requests wait when the signal comes
-    with server(arguments) as (address, process):
-        client = Client(*address)
-        assert [run["name"] for run in client.ask("GET", "/runs").json["runs"]] == ["one", "b"]
+    with server(arguments) as running:
+        assert running.said["runs"] == ["one", "b"]
+        client = Client(*running.address)
         expected = client.label_units(("one", [1, 2, 3])).json
         with ThreadPoolExecutor(6) as pool:
             replies = [pool.submit(client.label_units, ("one", [1, 2, 3])) for _ in range(6)]
             while b"speechprompt_labels_inside 6.0" not in client.ask("GET", "/metrics").body:
                 assert not any(reply.done() for reply in replies)
-            process.send_signal(signal.SIGTERM)
+            running.process.send_signal(signal.SIGTERM)
             for reply in replies:
                 [answer], [alone] = reply.result().json["answers"], expected["answers"]
                 assert answer["label"] == alone["label"]
                 assert answer["probability"] == pytest.approx(alone["probability"], abs=1e-5)
-        assert process.wait(60) == 0
+        assert running.process.wait(60) == 0
 
 
 def test_the_command_line_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

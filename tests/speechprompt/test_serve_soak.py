@@ -97,8 +97,8 @@ def test_fifty_clients_and_a_tenth_of_their_requests_malformed(tiny_stack: Path,
     for number, name in enumerate(names):
         write_random_run(tmp_path / name, stack, ("yes", "no", "maybe"), PromptConfig(seed=number))
     runs = ",".join(str(tmp_path / name) for name in names)
-    with server(["--runs", runs]) as (address, process):
-        client = Client(*address)
+    with server(["--runs", runs]) as running:
+        client, process = Client(*running.address), running.process
         sent = bodies(names, N_BODIES, ROWS, stack.spec.n_units, seed=0)
         alone = [client.ask("POST", "/classify-units", body, headers=JSON).json["answers"] for body in sent]
         seen, begin = [Seen() for _ in range(CLIENTS)], time.monotonic()

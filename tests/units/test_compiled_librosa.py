@@ -49,6 +49,7 @@ def test_nothing_else_imports_librosa() -> None:
 
 def test_the_claim_lies_where_numba_keeps_its_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     librosa = compiled_librosa.compiled_librosa()
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     assert compiled_librosa._numba_folder() == Path(librosa.__file__).parent
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     compiled_librosa.compiled_librosa.cache_clear()
