@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechprompt.lm.cache import KVCache
+from speechprompt.lm.packing import Packing
 
 
 def visible(
@@ -41,19 +42,14 @@ def visible(
     return allowed_BRS[:, None]
 
 
-# Up to so many keys, plain products beat the CPU's fused attention where its backward pass runs in bfloat16: 6 times
-# as fast at 46 keys, twice at 420 (docs/performance.md).
+# Up to so many keys, plain products beat the CPU's fused attention in bfloat16: with its backward pass 6 times as fast
+# at 46 keys, twice at 420; without one twice at 46 (docs/performance.md).
 SHORT_ROW = 512
 
 
-def trains_in_bf16_on_cpu(query_BHRE: Tensor, key_BHSE: Tensor) -> bool:
-    """Whether a backward pass in bfloat16 will follow on a CPU."""
-    return (
-        query_BHRE.dtype == torch.bfloat16
-        and query_BHRE.device.type == "cpu"
-        and torch.is_grad_enabled()
-        and (query_BHRE.requires_grad or key_BHSE.requires_grad)
-    )
+def is_bf16_on_cpu(query_BHRE: Tensor) -> bool:
+    """Whether attention runs on a CPU in bfloat16, for which its fused kernel is slow."""
+    return query_BHRE.dtype == torch.bfloat16 and query_BHRE.device.type == "cpu"
 
 
 def attend_in_steps(
@@ -77,7 +73,7 @@ def attend(query_BHRE: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, allowed: Te
     real ones wherever that makes the matrix square, and their results are dropped: the plain causal kernel is exact.
     """
     n_queries, n_keys = query_BHRE.shape[2], key_BHSE.shape[2]
-    if n_keys <= SHORT_ROW and trains_in_bf16_on_cpu(query_BHRE, key_BHSE):
+    if n_queries > 1 and n_keys <= SHORT_ROW and is_bf16_on_cpu(query_BHRE):
         return attend_in_steps(query_BHRE, key_BHSE, value_BHSE, allowed)
     if allowed is not None or n_queries == 1:
         return F.scaled_dot_product_attention(query_BHRE, key_BHSE, value_BHSE, attn_mask=allowed)
@@ -89,9 +85,17 @@ def attend(query_BHRE: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, allowed: Te
     return F.scaled_dot_product_attention(square_BHSE, key_BHSE, value_BHSE, is_causal=True)[:, :, n_before:]
 
 
-def rows_at(x_BTD: Tensor, read_BR: Tensor) -> Tensor:
-    """Take the positions `read_BR` of each row: (B, R, D)."""
-    return x_BTD.gather(1, read_BR[:, :, None].expand(-1, -1, x_BTD.shape[2]))
+def rows_at(x: Tensor, read_BR: Tensor, packing: Packing | None = None) -> Tensor:
+    """Take the positions `read_BR` of each row of (B, T, D), or of packed (N, D): (B, R, D)."""
+    if packing is not None:
+        return packing.rows_at(x, read_BR)
+    return x.gather(1, read_BR[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+def in_product_type(x: Tensor) -> Tensor:
+    """What autocast would make of a linear layer's input: made once where several layers read it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class SelfAttention(nn.Module):
@@ -111,23 +115,33 @@ class SelfAttention(nn.Module):
 
     def forward(
         self,
-        x_BTD: Tensor,
+        x: Tensor,
         *,
         layer: int,
         prefix: tuple[Tensor, Tensor] | None,
         cache: KVCache | None,
         read_BR: Tensor | None,
         allowed: Tensor | None,
+        packing: Packing | None = None,
     ) -> Tensor:
-        """Attend from every position, or from `read_BR` only. Returns (B, T, D) or (B, R, D)."""
-        query_BHRE = self.split(self.q_proj(x_BTD if read_BR is None else rows_at(x_BTD, read_BR)))
-        key_BHSE, value_BHSE = self.split(self.k_proj(x_BTD)), self.split(self.v_proj(x_BTD))
+        """Attend from every position of (B, T, D), or of packed (N, D), or from `read_BR` only: (B, R, D)."""
+        x = in_product_type(x)
+        query = self.q_proj(x if read_BR is None else rows_at(x, read_BR, packing))
+        key, value = self.k_proj(x), self.v_proj(x)
+        if packing is not None:
+            query = packing.spread(query) if read_BR is None else query
+            key, value = packing.spread(key), packing.spread(value)
+        query_BHRE, key_BHSE, value_BHSE = self.split(query), self.split(key), self.split(value)
         if cache is not None:
             key_BHSE, value_BHSE = cache.extend(layer, key_BHSE, value_BHSE)
             key_BHSE, value_BHSE = key_BHSE.to(query_BHRE.dtype), value_BHSE.to(query_BHRE.dtype)
         elif prefix is not None:
-            key_BHPE, value_BHPE = (side.to(key_BHSE.dtype).expand(len(x_BTD), -1, -1, -1) for side in prefix)
+            key_BHPE, value_BHPE = (
+                side.to(key_BHSE.dtype).expand(len(key_BHSE), -1, -1, -1) for side in prefix
+            )
             key_BHSE = torch.cat([key_BHPE, key_BHSE], dim=2)
             value_BHSE = torch.cat([value_BHPE, value_BHSE], dim=2)
-        mixed_BHRE = attend(query_BHRE, key_BHSE, value_BHSE, allowed)
-        return self.out_proj(mixed_BHRE.transpose(1, 2).flatten(2))
+        mixed = attend(query_BHRE, key_BHSE, value_BHSE, allowed).transpose(1, 2).flatten(2)
+        if packing is not None and read_BR is None:
+            mixed = packing.pack(mixed)
+        return self.out_proj(mixed)

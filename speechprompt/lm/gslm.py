@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from speechprompt.lm.attention import rows_at, visible
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import KVCache, Prefix
+from speechprompt.lm.packing import Packing
 from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
 from speechprompt.vocab import UnitVocab
 from units.atomic import atomic_path
@@ -179,6 +180,10 @@ class GSLM(UnitLM):
         n_past = cache.length if cache is not None else prefix.length if prefix is not None else 0
         padding_BS = self._padding(n_past, n_new, prefix, cache, key_padding_mask)
         given_BTS = prefix.visible_BTS if prefix is not None else None
+        packing = (
+            None if cache is not None or read_positions is None else Packing.up_to(read_positions, n_new)
+        )
+        x = x_BTD if packing is None else packing.pack(x_BTD)
         allowed = visible(n_past, n_new, padding_BS=padding_BS) if given_BTS is None else given_BTS[:, None]
         for index, layer in enumerate(self._decoder_layers()):
             read_BR = None
@@ -189,10 +194,13 @@ class GSLM(UnitLM):
                 else:
                     allowed = rows_at(given_BTS, read_BR)[:, None]
             side = (prefix.key_LBHPE[index], prefix.value_LBHPE[index]) if prefix is not None else None
-            x_BTD = layer(x_BTD, layer=index, prefix=side, cache=cache, read_BR=read_BR, allowed=allowed)
+            x = layer(
+                x, layer=index, prefix=side, cache=cache, read_BR=read_BR, allowed=allowed, packing=packing
+            )
         if cache is not None:
             cache.advance(n_new)
-        return self.layer_norm(x_BTD)
+        hidden: Tensor = self.layer_norm(x)
+        return hidden
 
     @staticmethod
     def _padding(

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from speechprompt.lm.attention import SelfAttention, rows_at
 from speechprompt.lm.cache import KVCache
+from speechprompt.lm.packing import Packing
 from units.errors import InputError
 
-# By fairseq's names; "gelu_fast" is its older name of "gelu_accurate".
+# By fairseq's names; "gelu_fast" is its older name of "gelu_accurate". relu writes over what it is given, which
+# nothing else reads: to find memory for a feed-forward part's inner values takes as long as the function itself.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": partial(F.relu, inplace=True),
     "gelu": F.gelu,
     "gelu_accurate": partial(F.gelu, approximate="tanh"),
     "gelu_fast": partial(F.gelu, approximate="tanh"),
@@ -124,41 +126,44 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        x_BTD: Tensor,
+        x: Tensor,
         *,
         layer: int,
         prefix: tuple[Tensor, Tensor] | None = None,
         cache: KVCache | None = None,
         read_BR: Tensor | None = None,
         allowed: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
-        """Run one layer: (B, T, D) to (B, T, D), or to (B, R, D) where only `read_BR` is wanted."""
+        """Run one layer: (B, T, D), or packed (N, D), to the same, or to (B, R, D) where only `read_BR` is wanted."""
         return self.transform(
             self.attend_to_self(
-                x_BTD, layer=layer, prefix=prefix, cache=cache, read_BR=read_BR, allowed=allowed
+                x, layer=layer, prefix=prefix, cache=cache, read_BR=read_BR, allowed=allowed, packing=packing
             )
         )
 
     def attend_to_self(
         self,
-        x_BTD: Tensor,
+        x: Tensor,
         *,
         layer: int,
         prefix: tuple[Tensor, Tensor] | None,
         cache: KVCache | None,
         read_BR: Tensor | None,
         allowed: Tensor | None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """The first half: self-attention, added to the residual stream."""
         mixed = self.self_attn(
-            self.attention_input(x_BTD),
+            self.attention_input(x),
             layer=layer,
             prefix=prefix,
             cache=cache,
             read_BR=read_BR,
             allowed=allowed,
+            packing=packing,
         )
-        stream = x_BTD if read_BR is None else rows_at(x_BTD, read_BR)
+        stream = x if read_BR is None else rows_at(x, read_BR, packing)
         return self.added(stream, mixed, self.self_attn_layer_norm)
 
     def transform(self, x: Tensor) -> Tensor:
@@ -166,9 +171,9 @@ class DecoderLayer(nn.Module):
         inner = self.activation(self.fc1(self.normalized(x, self.final_layer_norm)))
         return self.added(x, self.fc2(inner), self.final_layer_norm)
 
-    def attention_input(self, x_BTD: Tensor) -> Tensor:
+    def attention_input(self, x: Tensor) -> Tensor:
         """What the projections to queries, keys and values read of the layer's input."""
-        return self.normalized(x_BTD, self.self_attn_layer_norm)
+        return self.normalized(x, self.self_attn_layer_norm)
 
     def normalized(self, x: Tensor, norm: nn.Module) -> Tensor:
         """What a part of the layer reads of the residual stream."""
