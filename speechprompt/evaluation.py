@@ -116,13 +116,15 @@ def predict(
     *,
     decoding: DecodingConfig | None = None,
     device: str = "cpu",
+    precision: str = "float32",
 ) -> list[Prediction]:
     """Label one or many audio files, or waves (n_samples,) float32 at the stack's sample rate, in order.
 
-    decoding: how a sequence task's symbols are chosen; None for greedily.
+    decoding: how a sequence task's symbols are chosen; None for greedily. device, precision: see `load_stack`; of a run
+    given by its folder.
     Raises: RunError, StackError: see `load_run`; AudioError: a recording that cannot be used.
     """
-    run = open_run(run, device)
+    run = open_run(run, device, precision)
     items: Sequence[Audio] = [audio] if isinstance(audio, str | Path | np.ndarray) else audio
     if not items:
         return []
@@ -167,6 +169,6 @@ def probabilities(run: Run, units_of_view: Sequence[Sequence[np.ndarray]]) -> Te
     return mean_over_views(label_logits(prompted, batches), len(units_of_view)).exp()
 
 
-def open_run(run: Run | str | Path, device: str = "cpu") -> Run:
+def open_run(run: Run | str | Path, device: str = "cpu", precision: str = "float32") -> Run:
     """Load a run given by its folder; a Run passes."""
-    return run if isinstance(run, Run) else load_run(run, device=device)
+    return run if isinstance(run, Run) else load_run(run, device=device, precision=precision)

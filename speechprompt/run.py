@@ -49,10 +49,17 @@ class Run:
         return read_log(self.folder)
 
 
-def load_run(folder: str | Path, *, stack: Stack | str | Path | None = None, device: str = "cpu") -> Run:
+def load_run(
+    folder: str | Path,
+    *,
+    stack: Stack | str | Path | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> Run:
     """Open a run, finished or not (then with the best prompt so far).
 
-    stack: None for the one the run names; give it where that one has moved. device: used where the stack is loaded.
+    stack: None for the one the run names; give it where that one has moved. device, precision: see `load_stack`; used
+    where the stack is loaded.
     Raises: RunError: no run, one of another method, no prompt yet, or a prompt trained for another language model;
     StackError: its stack is gone; UnitSpecMismatch: a stack of another unit inventory.
     """
@@ -67,15 +74,21 @@ def load_run(folder: str | Path, *, stack: Stack | str | Path | None = None, dev
         raise RunError(
             f"{folder}: expected the run of a prompt, got one of method {record.method}; repeat it with run_method"
         )
-    opened = stack_of_run(folder, record, stack, device)
+    opened = stack_of_run(folder, record, stack, device, precision)
     tensors = load_prompt(folder, opened.lm_fingerprint)
     return Run(folder, record, opened, restore(record, opened.lm, tensors))
 
 
-def stack_of_run(folder: Path, record: RunRecord, stack: Stack | str | Path | None, device: str) -> Stack:
+def stack_of_run(
+    folder: Path,
+    record: RunRecord,
+    stack: Stack | str | Path | None,
+    device: str,
+    precision: str = "float32",
+) -> Stack:
     """The stack that a run was trained on; arguments and errors as `load_run`."""
     if not isinstance(stack, Stack):
-        stack = load_stack(record.stack if stack is None else stack, device)
+        stack = load_stack(record.stack if stack is None else stack, device, precision=precision)
     record.spec.require_equal(stack.spec, f"run {folder}", f"stack {stack.name}")
     fingerprint = stack.lm_fingerprint
     if fingerprint != record.lm_fingerprint:

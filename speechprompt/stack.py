@@ -15,7 +15,7 @@ import numpy as np
 
 from speechprompt.lm import lm_class
 from speechprompt.lm.base import UnitLM
-from speechprompt.lm.gslm import read_config
+from speechprompt.lm.folder import read_config
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_speech import prosodic_row
 from speechprompt.named_stacks import RECIPES, stack_folder
@@ -50,6 +50,7 @@ class Stack:
     encoder, codebook, lm_part, vocoder_part: the entries of stack.json; without encoder and codebook the stack takes
     units only. deduplicate: whether the LM reads one unit for every run of it, or one for every frame. device: where
     the parts run. seq2seq_part: an encoder-decoder beside the LM, with the prompts that come with it by task.
+    precision: of the LM's matrices, "float32" or "bf16" (`UnitLM.rounded`).
     """
 
     name: str
@@ -62,6 +63,7 @@ class Stack:
     deduplicate: bool = True
     device: str = "cpu"
     seq2seq_part: Mapping[str, Any] | None = None
+    precision: str = "float32"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave loaded parts out of a pickle: another process loads its own."""
@@ -89,9 +91,12 @@ class Stack:
 
     @cached_property
     def lm(self) -> UnitLM:
-        """The unit LM, in evaluation mode. Raises StackError where its vocabulary has another number of units."""
+        """The unit LM, in evaluation mode.
+
+        Raises StackError where its vocabulary has another number of units; InputError where it cannot be rounded.
+        """
         lm: UnitLM = self._load_lm(self.lm_part)
-        return lm
+        return lm.rounded() if self.precision == "bf16" else lm
 
     @property
     def reads_prosody(self) -> bool:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from units.kmeans import load_codebook
 from units.types import UnitSpec
 
 ENCODER_FAMILIES = ("hubert", "cpc", "logmel")
+PRECISIONS = ("float32", "bf16")
 
 
 def stack_names() -> list[str]:
@@ -41,15 +43,23 @@ def stack_names() -> list[str]:
     return sorted(file.parent.name for file in ASSETS.glob("*/stack.json"))
 
 
-def load_stack(name_or_path: str | Path = "mini", device: str = "cpu") -> Stack:
+def load_stack(
+    name_or_path: str | Path = "mini", device: str = "cpu", *, precision: str = "float32"
+) -> Stack:
     """Open a stack by its name or by its folder.
 
     A name is that of a stack that ships with the package ("mini"), or of one made of official files ("gslm-hubert100",
     see `named_stacks.RECIPES`), whose missing files are fetched and converted, once.
     Of a folder, only stack.json and the headers beside it are read; parts are loaded when they are first used.
+    precision: of the language model's matrices: "float32", or "bf16", of which there are half as many bytes to read for
+    every new unit; what it says then differs in the third digit.
     Raises FetchError: an official file cannot be had; StackError: no such stack, no readable stack.json, a missing
-    part; UnitSpecMismatch: a codebook, LM or vocoder of another unit inventory.
+    part, an unknown precision; UnitSpecMismatch: a codebook, LM or vocoder of another unit inventory.
     """
+    if precision not in PRECISIONS:
+        raise StackError(
+            f"precision: expected {' or '.join(PRECISIONS)}, got {precision!r}; name one of them"
+        )
     folder = Path(name_or_path)
     if str(name_or_path) in stack_names():
         folder = ASSETS / name_or_path
@@ -61,7 +71,7 @@ def load_stack(name_or_path: str | Path = "mini", device: str = "cpu") -> Stack:
             f"{name_or_path}: expected the name of a stack ({', '.join([*stack_names(), *RECIPES])}) or a "
             f"folder with stack.json, got {'a folder without it' if folder.is_dir() else 'neither'}; check the name"
         )
-    stack = _parse(file, device)
+    stack = replace(_parse(file, device), precision=precision)
     for part, path in _part_paths(stack).items():
         if not path.exists():
             raise StackError(

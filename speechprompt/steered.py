@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from torch import Tensor, nn
 
+from speechprompt.lm.base import UnitLM
 from units.errors import InputError
 
 _LM = "lm."  # name under which the frozen weights stand in the module's own state dict
@@ -66,3 +68,28 @@ class Steered(nn.Module):
                 "use the stack and labels the prompt was trained with"
             )
         self.load_state_dict(dict(state), strict=False)
+
+
+def rounded_lm(module: nn.Module) -> UnitLM | None:
+    """A rounded copy of the language model that a module steers; None where none of it may be rounded.
+
+    That is: where some of its weights train, or its family cannot be rounded.
+    """
+    lm = module.lm if isinstance(module, Steered) else None
+    if not isinstance(lm, UnitLM) or not lm.can_be_rounded or any(p.requires_grad for p in lm.parameters()):
+        return None
+    return lm.rounded()
+
+
+@contextmanager
+def steering(module: nn.Module, lm: UnitLM | None) -> Iterator[None]:
+    """Let a module steer another copy of its language model for a while; None: its own."""
+    if lm is None:
+        yield
+        return
+    own = module.lm
+    try:
+        module.lm = lm
+        yield
+    finally:
+        module.lm = own

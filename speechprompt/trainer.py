@@ -30,6 +30,7 @@ from speechprompt.checkpoint import (
 )
 from speechprompt.objective import Objective
 from speechprompt.run_lock import training_lock
+from speechprompt.steered import rounded_lm, steering
 from speechprompt.train_config import TrainConfig
 from speechprompt.training_log import TrainingLog
 
@@ -99,13 +100,16 @@ class _Training:
             list[Tensor]
         ] = []  # weights at the ends of the last epochs, where these are averaged
         self._restore()
+        # Rounded once, instead of in every step; validation judges by the exact weights.
+        self.rounded = rounded_lm(objective.module) if self.bf16 else None
 
     def run(self, progress: bool) -> list[dict[str, float]]:
         counters, config, main = self.counters, self.config, self.accelerator.is_main_process
         started = monotonic() - counters.seconds
         with TrainingLog(self.folder, counters.step, progress=progress, write=main) as log:
             while counters.epoch < config.max_epochs and counters.since_best < config.patience:
-                self._train_epoch(log)
+                with steering(self.objective.module, self.rounded):
+                    self._train_epoch(log)
                 counters.seconds = round(monotonic() - started, 3)
                 with self._averaged():
                     self._validate()

@@ -59,7 +59,7 @@ def main(
     require_name("dims", dims, DIMS)
     machine = ready(rounds, threads)
     kind = "bfloat16" if machine["bf16"] else "float32, for want of bfloat16 in hardware"
-    print(f"{machine['processor']}, {threads} threads, dims {dims}; ours trains and labels in {kind}")
+    print(f"{machine['processor']}, {threads} threads, dims {dims}; ours multiplies in {kind}")
     results = {}
     for name, result in measure(DIMS[dims], rounds).items():
         mib = {way: growth_in_child(dims, name, way, threads) for way in result.seconds}

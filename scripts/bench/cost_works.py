@@ -12,7 +12,7 @@ import numpy as np
 
 from scripts.bench.audio_units import noise_waves, our_quantizer, write_encoder
 from scripts.bench.dims import Dims
-from scripts.bench.prompt_work import N_LABELS, batch_of, labels_of, step_of, uses_bf16
+from scripts.bench.prompt_work import N_LABELS, batch_of, labels_of, our_lm, step_of
 from scripts.bench.works import random_lm
 from speechprompt.checkpoint import RunRecord
 from speechprompt.lm.gslm import GSLM
@@ -83,7 +83,7 @@ def curves(dims: Dims, sizes: Sizes, folder: Path) -> list[Curve]:
         folder: for the encoder and for what is quantized.
     Raises: ValueError for rows longer than the language model's longest.
     """
-    lm = random_lm(dims.lm)
+    lm = our_lm(random_lm(dims.lm))
     longest = max(*sizes.units, N_UNITS)
     if longest + 2 > lm.max_positions:
         raise ValueError(
@@ -147,13 +147,13 @@ def training_step(lm: GSLM, n_rows: int = N_ROWS, n_units: int = N_UNITS, n_prom
     """
     prompted = build_prompted(lm, N_LABELS, PromptConfig(length=n_prompt)).train()
     batch = batch_of(lm, n_rows, lengths=(n_units, n_units + 1))
-    return step_of(prompted, prompted.trainable_parameters(), batch, bf16=uses_bf16())
+    return step_of(prompted, prompted.trainable_parameters(), batch)
 
 
 def labels(lm: GSLM, n_rows: int = N_ROWS, n_units: int = N_UNITS, n_prompt: int = N_PROMPT) -> Work:
     """The labelling of a batch behind one prompt; arguments as of `training_step`."""
     prompted = build_prompted(lm, N_LABELS, PromptConfig(length=n_prompt)).eval()
-    return labels_of(prompted, batch_of(lm, n_rows, lengths=(n_units, n_units + 1)), bf16=uses_bf16())
+    return labels_of(prompted, batch_of(lm, n_rows, lengths=(n_units, n_units + 1)))
 
 
 def served_runs(lm: GSLM, n_runs: int) -> list[ServedRun]:

@@ -53,50 +53,53 @@ def prompted_pair(lm: GSLM) -> tuple[PromptedLM, PromptedLM]:
     return build_prompted(lm, N_LABELS, learned), build_prompted(lm, N_LABELS, tokens)
 
 
-def step_of(
-    model: Any, parameters: list[torch.nn.Parameter], batch: Batch, *, bf16: bool
-) -> Callable[[], object]:
+def step_of(model: Any, parameters: list[torch.nn.Parameter], batch: Batch) -> Callable[[], object]:
     """One whole optimizer step.
 
     Args:
         model: has `loss`.
         parameters: that are trained.
         batch: on which.
-        bf16: whether matrix products are in bfloat16.
     """
     config = TrainConfig()
     optimizer = torch.optim.Adam(parameters, lr=config.lr, betas=config.betas)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = model.loss(batch)
-        loss.backward()
+        model.loss(batch).backward()
         torch.nn.utils.clip_grad_norm_(parameters, config.clip)
         optimizer.step()
 
     return step
 
 
-def labels_of(model: Any, batch: Batch, *, bf16: bool) -> Callable[[], object]:
+def labels_of(model: Any, batch: Batch) -> Callable[[], object]:
     """The likeliest label of every row.
 
     Args:
         model: has `label_logits`.
         batch: whose rows.
-        bf16: whether matrix products are in bfloat16.
     """
 
     def work() -> object:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.no_grad():
             return model.label_logits(batch).argmax(1)
 
     return work
 
 
 def uses_bf16() -> bool:
-    """Whether ours trains and labels in bfloat16 here, as `train` decides it."""
+    """Whether ours multiplies in bfloat16 here, as `train` decides it."""
     return TrainConfig().uses_bf16(torch.device("cpu"))
+
+
+def our_lm(lm: GSLM) -> GSLM:
+    """What ours trains on, labels and generates with: rounded (`--precision bf16`) where the processor has bfloat16.
+
+    Args:
+        lm: the peers'; keeps its weights.
+    """
+    return lm.rounded() if uses_bf16() else lm
 
 
 def training(lm: GSLM, n_rows: int) -> Ways:
@@ -107,29 +110,29 @@ def training(lm: GSLM, n_rows: int) -> Ways:
         n_rows: of the batch.
     """
     batch = batch_of(lm, n_rows)
-    ours, with_tokens = prompted_pair(lm)
-    plain, peft = PlainPrompts(ours), PeftPrompts(with_tokens)
+    (ours, _), (learned, with_tokens) = prompted_pair(our_lm(lm)), prompted_pair(lm)
+    plain, peft = PlainPrompts(learned), PeftPrompts(with_tokens)
     trained = [p for p in peft.model.parameters() if p.requires_grad]
     plain_trained = [p for p in plain.parameters() if p.requires_grad]
     return {
-        "ours": step_of(ours.train(), ours.trainable_parameters(), batch, bf16=uses_bf16()),
-        "released semantics": step_of(plain, plain_trained, batch, bf16=False),
-        "transformers and peft": step_of(peft, trained, batch, bf16=False),
+        "ours": step_of(ours.train(), ours.trainable_parameters(), batch),
+        "released semantics": step_of(plain, plain_trained, batch),
+        "transformers and peft": step_of(peft, trained, batch),
     }
 
 
 def labelling(lm: GSLM, n_rows: int) -> Ways:
-    """The labelling of a batch; ours in bfloat16 where the processor has it.
+    """The labelling of a batch; ours as `predict --precision bf16` does it, where the processor has it.
 
     Args:
         lm: the language model.
         n_rows: of the batch.
     """
     batch = batch_of(lm, n_rows)
-    ours, with_tokens = prompted_pair(lm)
-    plain, peft = PlainPrompts(ours), PeftPrompts(with_tokens)
+    (ours, _), (learned, with_tokens) = prompted_pair(our_lm(lm)), prompted_pair(lm)
+    plain, peft = PlainPrompts(learned), PeftPrompts(with_tokens)
     return {
-        "ours": labels_of(ours.eval(), batch, bf16=uses_bf16()),
-        "released semantics": labels_of(plain, batch, bf16=False),
-        "transformers and peft": labels_of(peft, batch, bf16=False),
+        "ours": labels_of(ours.eval(), batch),
+        "released semantics": labels_of(plain, batch),
+        "transformers and peft": labels_of(peft, batch),
     }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from speechprompt.cli.boundary import emit
-from speechprompt.cli.options import AudioFile, Json, Seed
+from speechprompt.cli.options import AudioFile, Json, Precision, Seed
 from speechprompt.cli.trained import emit_trained
 
 
@@ -57,6 +57,7 @@ def continue_(
     stream: Annotated[
         bool, typer.Option("--stream", help="Write piece by piece while units are still being made.")
     ] = False,
+    precision: Precision = "float32",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -84,9 +85,9 @@ def continue_(
     if stream and not to_pipe and out.suffix.lower() != ".wav":
         raise InputError(f"--out: expected a name ending in .wav, or -, with --stream, got {out}; rename it")
     sampling = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy, seed=seed)
-    opened = None if run is None else load_continuation_run(run, stack=stack)
+    opened = None if run is None else load_continuation_run(run, stack=stack, precision=precision)
     result = stream_continuation(
-        load_stack(stack or "mini") if opened is None else opened.stack,
+        load_stack(stack or "mini", precision=precision) if opened is None else opened.stack,
         audio,
         seed_s=seed_s,
         seed_ratio=seed_ratio,

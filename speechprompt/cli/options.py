@@ -37,6 +37,14 @@ Device = Annotated[
         "--device", metavar="NAME", callback=checked_device, help="Where to compute: cpu, cuda, cuda:1, mps."
     ),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="Of the language model's matrices: float32, or bf16 (half the memory, faster, rounded).",
+    ),
+]
 JudgeName = Annotated[
     str | None,
     typer.Option(

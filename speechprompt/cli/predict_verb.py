@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from speechprompt.cli.boundary import emit
-from speechprompt.cli.options import AudioFiles, Beam, Device, Json, LengthFactor, MaxLength, RunFolder
+from speechprompt.cli.options import (
+    AudioFiles,
+    Beam,
+    Device,
+    Json,
+    LengthFactor,
+    MaxLength,
+    Precision,
+    RunFolder,
+)
 
 
 def predict(
@@ -13,6 +22,7 @@ def predict(
     max_length: MaxLength = None,
     length_factor: LengthFactor = None,
     device: Device = "cpu",
+    precision: Precision = "float32",
     as_json: Json = False,
 ) -> None:
     """Label recordings with a trained prompt, or write down what a sequence task's prompt hears in them.
@@ -23,7 +33,7 @@ def predict(
     from speechprompt.sequence.decoding import DecodingConfig
 
     decoding = DecodingConfig(beam, max_length, length_factor)
-    predictions = predict_files(run, audio, decoding=decoding, device=device)
+    predictions = predict_files(run, audio, decoding=decoding, device=device, precision=precision)
     emit(
         {
             "predictions": [

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from speechprompt.cli.boundary import emit
-from speechprompt.cli.options import Device, Json
+from speechprompt.cli.options import Device, Json, Precision
 
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -51,6 +51,7 @@ def serve(
     batch_tokens: Annotated[int, typer.Option(help="Tokens answered together.")] = 8192,
     batch_wait_ms: Annotated[float, typer.Option(help="How long a batch with room waits for more.")] = 3.0,
     device: Device = "cpu",
+    precision: Precision = "float32",
     as_json: Json = False,
 ) -> None:
     """Answer for many runs over one language model, until Ctrl-C or SIGTERM.
@@ -91,7 +92,9 @@ def serve(
     folders = parse_runs(runs) if runs else []
     listening = listening_socket(host, port)
     with listening:
-        service = new_service(folders, limits, stack=stack, device=device, root=runs_root)
+        service = new_service(
+            folders, limits, stack=stack, device=device, precision=precision, root=runs_root
+        )
         if not known and not is_local(host):
             print(f"{host}: anyone who reaches it is answered; --tokens asks for a token", file=sys.stderr)
         address = listening.getsockname()

@@ -117,16 +117,20 @@ def train_continuation(
 
 
 def load_continuation_run(
-    folder: str | Path, *, stack: Stack | str | Path | None = None, device: str = "cpu"
+    folder: str | Path,
+    *,
+    stack: Stack | str | Path | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> ContinuationRun:
-    """Open a run, finished or not (then with the best prompt so far). stack, errors: as `load_run`."""
+    """Open a run, finished or not (then with the best prompt so far). Arguments, errors: as `load_run`."""
     folder = Path(folder)
     record = read_record(folder)
     if record.task != TASK or "seed_ratios" not in record.generation:
         raise RunError(
             f"{folder}: expected a run of the task {TASK}, got one of {record.task}; give another, or train one"
         )
-    opened = stack_of_run(folder, record, stack, device)
+    opened = stack_of_run(folder, record, stack, device, precision)
     config = ContinuationConfig(**dict(record.prompt), **dict(record.generation))
     prompted = _prompted(opened, config)
     prompted.load_trainable_state(load_prompt(folder, opened.lm_fingerprint))

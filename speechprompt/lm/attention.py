@@ -8,11 +8,13 @@ Source: fairseq's `MultiheadAttention`, parameter names included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechprompt.lm.cache import KVCache
+from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.packing import Packing
 
 
@@ -69,20 +71,24 @@ def attend_in_steps(
 def attend(query_BHRE: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, allowed: Tensor | None) -> Tensor:
     """Scaled dot product attention. Without a mask the queries are the last R positions, in causal order.
 
+    It is computed in the type of its inputs, whatever autocast would choose.
+
     A causal mask aligned to the end of the keys would cost the fused kernels. So queries of zeros are put before the
     real ones wherever that makes the matrix square, and their results are dropped: the plain causal kernel is exact.
     """
     n_queries, n_keys = query_BHRE.shape[2], key_BHSE.shape[2]
-    if n_queries > 1 and n_keys <= SHORT_ROW and is_bf16_on_cpu(query_BHRE):
-        return attend_in_steps(query_BHRE, key_BHSE, value_BHSE, allowed)
-    if allowed is not None or n_queries == 1:
-        return F.scaled_dot_product_attention(query_BHRE, key_BHSE, value_BHSE, attn_mask=allowed)
-    n_before = n_keys - n_queries
-    if n_before > 2 * n_queries:
-        allowed_RS = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query_BHRE.device).tril(n_before)
-        return F.scaled_dot_product_attention(query_BHRE, key_BHSE, value_BHSE, attn_mask=allowed_RS)
-    square_BHSE = F.pad(query_BHRE, (0, 0, n_before, 0)) if n_before else query_BHRE
-    return F.scaled_dot_product_attention(square_BHSE, key_BHSE, value_BHSE, is_causal=True)[:, :, n_before:]
+    with torch.autocast(query_BHRE.device.type, enabled=False):
+        if n_queries > 1 and n_keys <= SHORT_ROW and is_bf16_on_cpu(query_BHRE):
+            return attend_in_steps(query_BHRE, key_BHSE, value_BHSE, allowed)
+        n_before = n_keys - n_queries
+        if allowed is None and n_before > 2 * n_queries > 2:
+            shape = (n_queries, n_keys)
+            allowed = torch.ones(shape, dtype=torch.bool, device=query_BHRE.device).tril(n_before)
+        if allowed is not None or n_queries == 1:
+            return F.scaled_dot_product_attention(query_BHRE, key_BHSE, value_BHSE, attn_mask=allowed)
+        square_BHSE = F.pad(query_BHRE, (0, 0, n_before, 0)) if n_before else query_BHRE
+        mixed_BHSE = F.scaled_dot_product_attention(square_BHSE, key_BHSE, value_BHSE, is_causal=True)
+        return mixed_BHSE[:, :, n_before:]
 
 
 def rows_at(x: Tensor, read_BR: Tensor, packing: Packing | None = None) -> Tensor:
@@ -113,6 +119,14 @@ class SelfAttention(nn.Module):
         """(B, T, D) to (B, H, T, E)."""
         return x_BTD.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
 
+    def project(self, x: Tensor, queried: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of `queried` (..., D), which is x itself where all positions ask; keys and values of x (..., D)."""
+        return self.q_proj(queried), self.k_proj(x), self.v_proj(x)
+
+    def key_value(self, key_PD: Tensor, value_PD: Tensor) -> tuple[Tensor, Tensor]:
+        """What a prompt's vectors are to this attention: keys and values (1, H, P, E), biases included."""
+        return self.split(self.k_proj(key_PD[None])), self.split(self.v_proj(value_PD[None]))
+
     def forward(
         self,
         x: Tensor,
@@ -126,15 +140,14 @@ class SelfAttention(nn.Module):
     ) -> Tensor:
         """Attend from every position of (B, T, D), or of packed (N, D), or from `read_BR` only: (B, R, D)."""
         x = in_product_type(x)
-        query = self.q_proj(x if read_BR is None else rows_at(x, read_BR, packing))
-        key, value = self.k_proj(x), self.v_proj(x)
+        query, key, value = self.project(x, x if read_BR is None else rows_at(x, read_BR, packing))
         if packing is not None:
             query = packing.spread(query) if read_BR is None else query
             key, value = packing.spread(key), packing.spread(value)
         query_BHRE, key_BHSE, value_BHSE = self.split(query), self.split(key), self.split(value)
         if cache is not None:
             key_BHSE, value_BHSE = cache.extend(layer, key_BHSE, value_BHSE)
-            key_BHSE, value_BHSE = key_BHSE.to(query_BHRE.dtype), value_BHSE.to(query_BHRE.dtype)
+            query_BHRE = query_BHRE.to(key_BHSE.dtype)
         elif prefix is not None:
             key_BHPE, value_BHPE = (
                 side.to(key_BHSE.dtype).expand(len(key_BHSE), -1, -1, -1) for side in prefix
@@ -145,3 +158,10 @@ class SelfAttention(nn.Module):
         if packing is not None and read_BR is None:
             mixed = packing.pack(mixed)
         return self.out_proj(mixed)
+
+
+def projected(attentions: Sequence[SelfAttention], key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
+    """Keys and values of vectors, layer by layer, as the layers' own attentions would make them."""
+    sides = [a.key_value(*vectors) for a, *vectors in zip(attentions, key_LPD, value_LPD, strict=True)]
+    keys, values = zip(*sides, strict=True)
+    return Prefix(torch.stack(keys), torch.stack(values))

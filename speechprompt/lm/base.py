@@ -5,9 +5,11 @@ Shapes: B rows, T tokens, R positions read, L layers, P prefix positions, D mode
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,8 @@ from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.folder import fingerprint
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
+
+LM = TypeVar("LM", bound="UnitLM")
 
 
 class UnitLM(nn.Module, ABC):
@@ -28,16 +32,22 @@ class UnitLM(nn.Module, ABC):
         n_layers, n_heads, d_model, d_head: dimensions that a prompt's shape follows from.
         embed_scale: what `embed` multiplies token embeddings with; the model may scale them once more inside.
         max_positions: most tokens in a row, special tokens included.
+        can_be_rounded: whether the family has `rounded`.
+        product_dtype: bfloat16 where the layers' matrices are kept in it (`rounded`); None: as the weights are.
+        rounded_from: fingerprint of the model that a rounded one was made of.
     """
 
     family: ClassVar[str]
     takes_infix: ClassVar[bool] = False
+    can_be_rounded: ClassVar[bool] = False
     vocab: UnitVocab
     n_layers: int
     n_heads: int
     d_model: int
     embed_scale: float
     max_positions: int
+    product_dtype: torch.dtype | None = None
+    rounded_from: str | None = None
 
     @property
     def d_head(self) -> int:
@@ -141,8 +151,13 @@ class UnitLM(nn.Module, ABC):
         """Read what `save` wrote, to float32 and evaluation mode. Raises: InputError for a folder that is not one."""
 
     def new_cache(self, n_rows: int, max_length: int, *, prefix: Prefix | None = None) -> KVCache:
-        """A cache for `n_rows` rows of at most `max_length` tokens (prompt rows included), behind `prefix`."""
+        """A cache for `n_rows` rows of at most `max_length` tokens (prompt rows included), behind `prefix`.
+
+        On a CPU it is float32 for a rounded model, too: one query looks at keys in bfloat16 six times as slowly there.
+        """
         dtype = next(self.parameters()).dtype
+        if self.product_dtype is not None and self.device.type != "cpu":
+            dtype = self.product_dtype
         return KVCache(
             self.n_layers,
             n_rows,
@@ -161,8 +176,39 @@ class UnitLM(nn.Module, ABC):
         return self
 
     def fingerprint(self) -> str:
-        """Sha256 over names, shapes and float32 values of all tensors, in order of name: which model this is."""
-        return fingerprint(self)
+        """Sha256 over names, shapes and float32 values of all tensors, in order of name: which model this is.
+
+        Of a rounded model that of the one it was made of: prompts for one fit the other.
+        """
+        return self.rounded_from or fingerprint(self)
+
+    def saved_weights(self) -> dict[str, Tensor]:
+        """What `save` writes. Raises: InputError for a rounded model, whose matrices would come back as others."""
+        if self.product_dtype is not None:
+            raise InputError(
+                "language model: expected one in float32 to save, got a rounded one; save the other"
+            )
+        return self.state_dict()
+
+    def products(self) -> AbstractContextManager[object]:
+        """Where the layers' products are computed: in the type that their matrices are rounded to, if they are."""
+        if self.product_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.product_dtype)
+
+    def shared_copy(self: LM) -> LM:
+        """The same tensors in new modules: what is put between those stays out of this model."""
+        tensors = [*self.parameters(), *self.buffers()]
+        return copy.deepcopy(self, {id(tensor): tensor for tensor in tensors})
+
+    def rounded(self) -> UnitLM:
+        """A frozen copy whose layers keep their matrices in bfloat16; all else is shared. It has the same fingerprint.
+
+        Raises: InputError for a family that has none.
+        """
+        raise InputError(
+            f"precision: expected float32 for a model of family {self.family}, got bf16; leave it out"
+        )
 
     def n_parameters(self) -> int:
         """Number of weights, tied ones once."""

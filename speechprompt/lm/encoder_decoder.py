@@ -9,17 +9,15 @@ Source: fairseq's transformer, with learned positions and `layernorm_embedding` 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechprompt.lm.attention import SelfAttention, attend
+from speechprompt.lm.attention import SelfAttention, attend, projected
 from speechprompt.lm.cache import Prefix
-from speechprompt.lm.gslm import sinusoidal_positions
-from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, sinusoidal_positions
 from units.errors import InputError
 
 
@@ -153,13 +151,6 @@ class Side(nn.Module):
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
         """Project a deep prompt's vectors by each self-attention's k_proj and v_proj, biases included."""
         return projected([layer.self_attn for layer in self.blocks()], key_LPD, value_LPD)
-
-
-def projected(attentions: Sequence[SelfAttention], key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
-    """Keys and values of vectors, layer by layer, as the layers' own attentions would make them."""
-    keys = [a.split(a.k_proj(key_PD[None])) for a, key_PD in zip(attentions, key_LPD, strict=True)]
-    values = [a.split(a.v_proj(value_PD[None])) for a, value_PD in zip(attentions, value_LPD, strict=True)]
-    return Prefix(torch.stack(keys), torch.stack(values))
 
 
 def before(rows_PD: Tensor, x_BTD: Tensor) -> Tensor:

@@ -61,3 +61,17 @@ def fingerprint(model: nn.Module) -> str:
         digest.update(f"{name} {tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().astype("<f4").tobytes())
     return digest.hexdigest()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read a language model folder's config.json. Raises: InputError where there is none or it is not one."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{file}: expected a language model's configuration, got {error}; check the path"
+        ) from error
+    if not isinstance(config, dict) or "family" not in config:
+        raise InputError(f"{file}: expected a language model's configuration with its family; check the path")
+    return config

@@ -8,41 +8,23 @@ Spoken Language Modeling from Raw Audio"; parameter names are those of its check
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from speechprompt.lm.attention import rows_at, visible
+from speechprompt.lm.attention import projected, rows_at, visible
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import KVCache, Prefix
+from speechprompt.lm.folder import read_config, read_weights, save_folder
 from speechprompt.lm.packing import Packing
-from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
+from speechprompt.lm.rounded import round_layers
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, sinusoidal_positions
 from speechprompt.vocab import UnitVocab
-from units.atomic import atomic_path
 from units.errors import InputError
-
-
-def sinusoidal_positions(n_rows: int, d_model: int, padding_row: int) -> Tensor:
-    """Table (n_rows, d_model) float32: sines in the first half, cosines in the second, zeros at `padding_row`.
-
-    Wavelengths form a geometric series from 2 pi to 20000 pi over d_model // 2 - 1 steps; an odd width ends in a zero.
-
-    Source: tensor2tensor's form of Vaswani et al. 2017, section 3.5, which fairseq uses.
-    """
-    half = d_model // 2
-    frequency = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10_000) / max(half - 1, 1)))
-    angle = torch.arange(n_rows, dtype=torch.float32)[:, None] * frequency
-    table = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, d_model % 2))
-    table[padding_row] = 0
-    return table
 
 
 class GSLM(UnitLM):
@@ -54,7 +36,7 @@ class GSLM(UnitLM):
     """
 
     family = "gslm"
-    takes_infix = True
+    takes_infix = can_be_rounded = True
 
     def __init__(self, config: TransformerConfig, vocab: UnitVocab) -> None:
         super().__init__()
@@ -149,19 +131,16 @@ class GSLM(UnitLM):
 
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
         """Project prompt vectors (L, P, D) by each layer's k_proj and v_proj, biases included."""
-        attentions = [layer.self_attn for layer in self._decoder_layers()]
-        keys = [a.split(a.k_proj(key_PD[None])) for a, key_PD in zip(attentions, key_LPD, strict=True)]
-        values = [
-            a.split(a.v_proj(value_PD[None])) for a, value_PD in zip(attentions, value_LPD, strict=True)
-        ]
-        return Prefix(torch.stack(keys), torch.stack(values))
+        with self.products():
+            return projected([layer.self_attn for layer in self._decoder_layers()], key_LPD, value_LPD)
 
     def key_value_inputs(self, x_BTD: Tensor) -> Tensor:
         """Each layer's input after its attention norm: (L, B, T, D)."""
         inputs = []
-        for index, layer in enumerate(self._decoder_layers()):
-            inputs.append(layer.attention_input(x_BTD))
-            x_BTD = layer(x_BTD, layer=index)
+        with self.products():
+            for index, layer in enumerate(self._decoder_layers()):
+                inputs.append(layer.attention_input(x_BTD))
+                x_BTD = layer(x_BTD, layer=index)
         return torch.stack(inputs)
 
     def forward(
@@ -174,6 +153,17 @@ class GSLM(UnitLM):
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Run all layers and the last norm, see UnitLM; ValueError for a prefix beside a cache, or a full cache."""
+        with self.products():
+            return self._run(x_BTD, prefix, cache, read_positions, key_padding_mask)
+
+    def _run(
+        self,
+        x_BTD: Tensor,
+        prefix: Prefix | None,
+        cache: KVCache | None,
+        read_positions: Tensor | None,
+        key_padding_mask: Tensor | None,
+    ) -> Tensor:
         n_new = x_BTD.shape[1]
         if cache is not None:
             cache.require_room(n_new, prefix)
@@ -213,6 +203,16 @@ class GSLM(UnitLM):
             cache.mark_padding(padding_BT)
         return cache.padding_BS[:, : n_past + n_new] if cache.has_padding else None
 
+    def rounded(self) -> GSLM:
+        """See UnitLM."""
+        if self.product_dtype is not None:
+            return self
+        name, copied = self.fingerprint(), self.shared_copy()
+        round_layers(copied.layers)
+        copied.product_dtype, copied.rounded_from = torch.bfloat16, name
+        copied.freeze()
+        return copied
+
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
 
@@ -223,36 +223,28 @@ class GSLM(UnitLM):
         return F.linear(hidden, weight.to(hidden.dtype))
 
     def save(self, folder: str | Path, *, half: bool = False) -> None:
-        """Write config.json and model.safetensors, each atomically."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        dtype = torch.float16 if half else torch.float32
-        weights = {name: t.detach().to("cpu", dtype).contiguous() for name, t in self.state_dict().items()}
+        """See UnitLM."""
         config = {
             "family": self.family,
             "transformer": self.config.to_dict(),
             "symbols": list(self.vocab.symbols),
         }
-        with atomic_path(folder / "model.safetensors") as file:
-            save_file(weights, file)
-        with atomic_path(folder / "config.json") as file:
-            file.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        save_folder(folder, config, self.saved_weights(), half=half)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> GSLM:
         """Read a model folder to float32, in evaluation mode. Raises: InputError."""
-        folder = Path(folder)
-        config = read_config(folder)
+        config = read_config(Path(folder))
         try:
             transformer = TransformerConfig(**config["transformer"])
             vocab = UnitVocab(config["symbols"])
-            weights = load_file(folder / "model.safetensors", device=str(device))
-        except (KeyError, TypeError, FileNotFoundError, SafetensorError) as error:
+        except (KeyError, TypeError) as error:
             raise InputError(
                 f"{folder}: expected a {cls.family} language model, got {error!r}; restore it"
             ) from error
+        weights = read_weights(folder, device=device)
         try:
-            return cls.from_weights(transformer, vocab, {name: t.float() for name, t in weights.items()})
+            return cls.from_weights(transformer, vocab, weights)
         except RuntimeError as error:
             raise InputError(
                 f"{folder}: expected the weights config.json describes; {error}; restore them"
@@ -270,17 +262,3 @@ class GSLM(UnitLM):
         model.load_state_dict(dict(weights), assign=True)
         model.fixed_positions_ND = model._fixed_positions().to(model.device)
         return model.eval()
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read a language model folder's config.json. Raises: InputError where there is none or it is not one."""
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{file}: expected a language model's configuration, got {error}; check the path"
-        ) from error
-    if not isinstance(config, dict) or "family" not in config:
-        raise InputError(f"{file}: expected a language model's configuration with its family; check the path")
-    return config

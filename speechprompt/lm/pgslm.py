@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechprompt.lm.folder import fill, read_weights, save_folder
-from speechprompt.lm.gslm import GSLM, read_config
+from speechprompt.lm.folder import fill, read_config, read_weights, save_folder
+from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.pgslm_streams import StreamBatch, Streams, row_streams
 from speechprompt.lm.prosody import ProsodyConfig, known_edges
 from speechprompt.lm.transformer import TransformerConfig
@@ -165,7 +165,7 @@ class PGSLM(GSLM):
             "n_units": self.vocab.n_units,
             "prosody": self.prosody.to_dict(),
         }
-        save_folder(folder, config, self.state_dict(), half=half)
+        save_folder(folder, config, self.saved_weights(), half=half)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> PGSLM:

@@ -8,6 +8,7 @@ included.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -108,6 +109,21 @@ class TransformerConfig:
     def last_norm(self) -> nn.Module:
         """A new norm after the last layer, or what does nothing."""
         return nn.LayerNorm(self.d_model) if self.final_norm else nn.Identity()
+
+
+def sinusoidal_positions(n_rows: int, d_model: int, padding_row: int) -> Tensor:
+    """Table (n_rows, d_model) float32: sines in the first half, cosines in the second, zeros at `padding_row`.
+
+    Wavelengths form a geometric series from 2 pi to 20000 pi over d_model // 2 - 1 steps; an odd width ends in a zero.
+
+    Source: tensor2tensor's form of Vaswani et al. 2017, section 3.5, which fairseq uses.
+    """
+    half = d_model // 2
+    frequency = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10_000) / max(half - 1, 1)))
+    angle = torch.arange(n_rows, dtype=torch.float32)[:, None] * frequency
+    table = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, d_model % 2))
+    table[padding_row] = 0
+    return table
 
 
 class DecoderLayer(nn.Module):

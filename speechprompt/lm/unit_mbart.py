@@ -21,9 +21,8 @@ from torch import Tensor, nn
 
 from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.encoder_decoder import CrossAttention, CrossLayer, Memory, Side, before, side_of
-from speechprompt.lm.folder import fill, fingerprint, read_weights, save_folder
-from speechprompt.lm.gslm import read_config, sinusoidal_positions
-from speechprompt.lm.transformer import DecoderLayer, TransformerConfig
+from speechprompt.lm.folder import fill, fingerprint, read_config, read_weights, save_folder
+from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, sinusoidal_positions
 from speechprompt.vocab import MBartVocab
 from units.errors import InputError
 

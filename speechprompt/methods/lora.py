@@ -8,7 +8,6 @@ Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models": qu
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict, dataclass
 
 import torch
@@ -53,16 +52,10 @@ def lora(job: Job) -> Outcome:
         def adapt(objective: LabelObjective | SequenceObjective) -> None:
             add_lora(objective.module.lm, settings, job.seed)
 
-        lm, more = shared_copy(job.stack.lm), asdict(settings)
+        lm, more = job.stack.lm.shared_copy(), asdict(settings)
         return tune_on_units(job, "lora", lm, prompt, config, decoding, more_settings=more, adapt=adapt)
 
     return by_validation(job, [2e-3], run)
-
-
-def shared_copy(lm: UnitLM) -> UnitLM:
-    """The same model in new modules with the same tensors: what is put between the modules stays out of `lm`."""
-    tensors = [*lm.parameters(), *lm.buffers()]
-    return copy.deepcopy(lm, {id(tensor): tensor for tensor in tensors})
 
 
 def add_lora(lm: UnitLM, settings: LoraSettings, seed: int) -> None:

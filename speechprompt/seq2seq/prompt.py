@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from speechprompt.lm.attention import projected
 from speechprompt.lm.cache import Prefix
-from speechprompt.lm.encoder_decoder import Memory, Side, projected
+from speechprompt.lm.encoder_decoder import Memory, Side
 from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.rows import decoder_start, source_row

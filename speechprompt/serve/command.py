@@ -48,6 +48,7 @@ def new_service(
     *,
     stack: str | None = None,
     device: str = "cpu",
+    precision: str = "float32",
     root: Path | None = None,
 ) -> Service:
     """A service that is ready to answer: runs opened, models loaded. Raises: as `Runs.add`; InputError for neither."""
@@ -55,7 +56,7 @@ def new_service(
         raise InputError("serve: expected --runs or --stack, got neither; name a run or a stack")
     if root is not None and not root.is_dir():
         raise InputError(f"{root}: expected a folder of runs, got no such folder; check --runs-root")
-    served = Runs(stack, device=device, root=root)
+    served = Runs(stack, device=device, precision=precision, root=root)
     for name, folder in runs:
         served.add(folder, name)
     service = Service(served, limits)

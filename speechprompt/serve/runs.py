@@ -64,15 +64,20 @@ class Runs:
 
     Args:
         stack: name or folder of the stack; None for the one that the first run names.
-        device: where the stack is loaded.
+        device, precision: with which the stack is loaded.
         root: the folder that runs asked for by clients must lie in; None where clients may add none.
     """
 
     def __init__(
-        self, stack: str | None = None, *, device: str = "cpu", root: str | Path | None = None
+        self,
+        stack: str | None = None,
+        *,
+        device: str = "cpu",
+        precision: str = "float32",
+        root: str | Path | None = None,
     ) -> None:
-        self._stack = load_stack(stack, device) if stack is not None else None
-        self.device = device
+        self._stack = load_stack(stack, device, precision=precision) if stack is not None else None
+        self.device, self.precision = device, precision
         self.root = None if root is None else Path(root).resolve()
         self._by_name: dict[str, ServedRun] = {}
         self._lock = threading.Lock()  # of the table
@@ -124,7 +129,7 @@ class Runs:
             )
         with self._loading:
             self._require_free(name)
-            run = load_run(folder, stack=self._stack, device=self.device)
+            run = load_run(folder, stack=self._stack, device=self.device, precision=self.precision)
             served = ServedRun.of(name, run)
             with self._lock:
                 self._stack = run.stack

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from speechprompt.lm import load_lm
-from speechprompt.lm.gslm import GSLM, sinusoidal_positions
-from speechprompt.lm.transformer import TransformerConfig
+from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.transformer import TransformerConfig, sinusoidal_positions
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
 

@@ -17,7 +17,7 @@ from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.methods import MethodError, finetune
 from speechprompt.methods.finetune import learning_rates
-from speechprompt.methods.lora import LoraSettings, add_lora, shared_copy
+from speechprompt.methods.lora import LoraSettings, add_lora
 from speechprompt.prompted import PromptConfig, PromptedLM, build_prompted
 from speechprompt.train_config import TrainConfig
 from speechprompt.train_prompt import LabelObjective
@@ -77,7 +77,7 @@ def test_lora_changes_nothing_at_first_then_everything_of_its_own_and_nothing_el
     values = {name: tensor.clone() for name, tensor in lm.state_dict().items()}
     modules = [name for name, _ in lm.named_modules()]
     before_BN = plain(lm).eval().label_logits(batch_of(lm))
-    adapted = shared_copy(lm)
+    adapted = lm.shared_copy()
     prompted = plain(adapted)
     add_lora(prompted.lm, LoraSettings(rank=4), seed=0)
     assert torch.equal(prompted.eval().label_logits(batch_of(lm)), before_BN)
@@ -98,7 +98,7 @@ def test_lora_changes_nothing_at_first_then_everything_of_its_own_and_nothing_el
     assert all(torch.equal(tensor, values[name]) for name, tensor in lm.state_dict().items())
     assert not any(parameter.requires_grad for parameter in lm.parameters())
 
-    again = plain(shared_copy(lm))
+    again = plain(lm.shared_copy())
     add_lora(again.lm, LoraSettings(rank=4), seed=5)
     again.load_trainable_state(state)
     assert torch.equal(again.eval().label_logits(batch_of(lm)), prompted.label_logits(batch_of(lm)))
@@ -111,15 +111,15 @@ def test_lora_counts_and_targets() -> None:
         (LoraSettings(rank=4), 2),
         (LoraSettings(rank=2, targets=("q_proj", "k_proj", "v_proj", "out_proj")), 4),
     ):
-        prompted = plain(shared_copy(lm))
+        prompted = plain(lm.shared_copy())
         add_lora(prompted.lm, settings, seed=0)
         expected = N_LAYERS * n_changes * settings.rank * 2 * WIDTH
         assert prompted.n_trainable == expected + verbalizer_and_separator
         assert prompted.n_frozen == lm.n_parameters()
     with pytest.raises(MethodError, match="got query; choose out of fc1, fc2, k_proj"):
-        add_lora(shared_copy(lm), LoraSettings(targets=("query",)), seed=0)
+        add_lora(lm.shared_copy(), LoraSettings(targets=("query",)), seed=0)
     with pytest.raises(MethodError, match="rank"):
-        add_lora(shared_copy(lm), LoraSettings(rank=0), seed=0)
+        add_lora(lm.shared_copy(), LoraSettings(rank=0), seed=0)
 
 
 def test_lora_draws_by_its_seed_and_leaves_the_callers_numbers() -> None:
@@ -128,11 +128,11 @@ def test_lora_draws_by_its_seed_and_leaves_the_callers_numbers() -> None:
     expected = torch.rand(1)
     torch.manual_seed(7)
     for seed in (0, 0, 1):
-        prompted = plain(shared_copy(language_model_of(0)))
+        prompted = plain(language_model_of(0).shared_copy())
         add_lora(prompted.lm, LoraSettings(), seed)
         states.append(torch.cat([p.flatten() for n, p in prompted.lm.named_parameters() if "lora_A" in n]))
     torch.manual_seed(7)
-    add_lora(shared_copy(language_model_of(0)), LoraSettings(), 3)
+    add_lora(language_model_of(0).shared_copy(), LoraSettings(), 3)
     assert torch.equal(states[0], states[1]) and not torch.equal(states[0], states[2])
     assert torch.equal(torch.rand(1), expected)
 

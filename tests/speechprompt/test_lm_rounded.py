@@ -1,0 +1,131 @@
+"""A rounded language model says nearly what the exact one says, in half the bytes, and is known as the same one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from speechprompt import load_stack, predict
+from speechprompt.decode import SamplingConfig, generate
+from speechprompt.lm.causal_hf import CausalHF
+from speechprompt.lm.gslm import GSLM
+from speechprompt.prompt_config import PromptConfig
+from speechprompt.prompted import build_prompted
+from speechprompt.run import load_run
+from speechprompt.serve.runs import Runs
+from speechprompt.serve.shared_pass import answer_rows
+from speechprompt.stack import StackError
+from speechprompt.steered import rounded_lm, steering
+from speechprompt.views import offset_views
+from units.errors import InputError
+
+NEAR = 2.0**-5  # of the largest value: bfloat16 keeps eight bits, and three layers round one after the other
+
+
+def near(rough: torch.Tensor, exact: torch.Tensor) -> bool:
+    """Whether values differ, and by no more than NEAR of the largest."""
+    return 0 < float((rough - exact).abs().max()) <= NEAR * float(exact.abs().max())
+
+
+def rows(lm: GSLM, n_rows: int = 3, n_tokens: int = 9) -> torch.Tensor:
+    ids_BT = torch.randint(4, 24, (n_rows, n_tokens), generator=torch.Generator().manual_seed(0))
+    ids_BT[:, 0] = lm.vocab.eos
+    return ids_BT
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("read", [None, [[8], [2], [5]]])
+def test_states_behind_a_prefix_are_near_the_exact_ones(lm: GSLM, read: list[list[int]] | None) -> None:
+    read_BR = None if read is None else torch.tensor(read)
+    vectors = torch.randn(2, lm.n_layers, 4, lm.d_model, generator=torch.Generator().manual_seed(1))
+    states = [
+        each(each.embed(rows(lm)), prefix=each.prefix(*vectors), read_positions=read_BR)
+        for each in (lm.rounded(), lm)
+    ]
+    assert states[0].dtype == torch.float32
+    assert near(*states)
+
+
+@torch.no_grad()
+def test_decoding_with_a_cache_is_near_the_whole_pass(lm: GSLM) -> None:
+    rounded, ids_BT = lm.rounded(), rows(lm)
+    cache = rounded.new_cache(3, 9)
+    steps = [
+        rounded(rounded.embed(ids_BT[:, [n]], n_before_B=torch.full((3,), n)), cache=cache) for n in range(9)
+    ]
+    whole = rounded(rounded.embed(ids_BT))
+    assert float((torch.cat(steps, dim=1) - whole).abs().max()) <= NEAR * float(whole.abs().max())
+
+
+def test_it_generates_and_the_exact_model_stays_as_it_was(lm: GSLM) -> None:
+    seeds, config = [np.array([3, 4, 5])], SamplingConfig(max_units=12, greedy=True, allow_end=False)
+    before, weights = generate(lm, seeds, config), {n: w.clone() for n, w in lm.state_dict().items()}
+    [units] = generate(lm.rounded(), seeds, config)
+    assert len(units) == 12
+    np.testing.assert_array_equal(generate(lm, seeds, config), before)
+    assert all(torch.equal(weights[name], weight) for name, weight in lm.state_dict().items())
+
+
+def test_its_matrices_take_half_the_bytes_and_the_rest_is_shared(lm: GSLM) -> None:
+    def n_bytes(model: GSLM) -> int:
+        return sum(p.nbytes for p in model.layers.parameters() if p.ndim == 2)
+
+    rounded = lm.rounded()
+    assert 2 * n_bytes(rounded) == n_bytes(lm)
+    assert rounded.embed_tokens.weight is lm.embed_tokens.weight
+    assert rounded.rounded() is rounded
+
+
+def test_it_is_known_as_the_model_it_was_made_of_and_is_not_saved(lm: GSLM, tmp_path: Path) -> None:
+    rounded = lm.rounded()
+    assert rounded.fingerprint() == lm.fingerprint()
+    with pytest.raises(InputError, match="rounded"):
+        rounded.save(tmp_path / "lm")
+    assert not (tmp_path / "lm").exists()
+
+
+def test_a_module_steers_it_for_a_while_only(lm: GSLM) -> None:
+    prompted = build_prompted(lm, 3, PromptConfig(length=2))
+    rounded = rounded_lm(prompted)
+    assert rounded is not None
+    with pytest.raises(KeyError), steering(prompted, rounded):
+        assert prompted.lm is rounded
+        raise KeyError
+    assert prompted.lm is lm
+    with steering(prompted, None):
+        assert prompted.lm is lm
+    lm.layers[0].fc1.weight.requires_grad_(True)  # it trains: what is rounded would be trained apart from it
+    assert rounded_lm(prompted) is None
+
+
+def test_a_run_is_opened_and_labels_by_it(word_run: Path, two_words: Path) -> None:
+    clip = next(two_words.glob("*.flac"))
+    exact, rough = (predict(word_run, clip, precision=name)[0] for name in ("float32", "bf16"))
+    assert exact.label == rough.label
+    assert rough.probability == pytest.approx(exact.probability, abs=0.03)
+    run = load_run(word_run, precision="bf16")
+    assert run.stack.lm.product_dtype == torch.bfloat16
+    assert run.stack.lm_fingerprint == run.record.lm_fingerprint
+
+
+def test_a_server_answers_by_it_as_predict_does(word_run: Path, two_words: Path) -> None:
+    runs = Runs(precision="bf16")
+    served, clip = runs.add(word_run), next(two_words.glob("*.flac"))
+    assert runs.stack.lm.product_dtype == torch.bfloat16
+    rows = [row for [row] in runs.stack.units_in_views([clip], offset_views(served.run.n_offsets))]
+    [answer] = answer_rows([(served, rows)], batch_tokens=4096)
+    [expected] = predict(word_run, clip, precision="bf16")
+    assert answer[0] == (expected.label, pytest.approx(expected.probability, abs=1e-3))
+
+
+def test_an_unknown_precision_is_refused(tiny_stack: Path) -> None:
+    with pytest.raises(StackError, match="float32 or bf16, got 'int8'"):
+        load_stack(tiny_stack, precision="int8")
+
+
+def test_a_family_that_cannot_be_rounded_says_so() -> None:
+    with pytest.raises(InputError, match="family causal_hf, got bf16"):
+        CausalHF.__new__(CausalHF).rounded()
