@@ -13,20 +13,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from speechprompt.lm import lm_class
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.folder import read_config
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_speech import prosodic_row
 from speechprompt.named_stacks import RECIPES, stack_folder
+from speechprompt.stack_parts import StackError, load_encoder, load_lm
 from speechprompt.views import AS_IS, View, view_quantizer
 from speechprompt.voice import Voice
 from units.audio import read_audio
-from units.encoders.logmel import LogMelEncoder
-from units.errors import InputError
 from units.kmeans import load_codebook
 from units.quantizer import CodebookQuantizer
-from units.types import Encoder, UnitSequence, UnitSpec, Wave
+from units.types import UnitSequence, UnitSpec, Wave
 from vocoder.base import UnitVocoder
 
 ASSETS = Path(__file__).parent / "assets"  # stacks that ship with the package, one folder each
@@ -38,10 +36,6 @@ Audio = str | Path | np.ndarray  # a file, or a wave (n_samples,) float32 at the
 _FILES_AT_ONCE = 64  # read before they are quantized together
 
 
-class StackError(InputError):
-    """A stack that cannot be found, or a folder whose `stack.json` or parts are not what a stack needs."""
-
-
 @dataclass(frozen=True, eq=False)
 class Stack:
     """Parts of one unit inventory; `quantizer`, `lm` and `vocoder` are loaded at first use and then kept.
@@ -50,7 +44,7 @@ class Stack:
     encoder, codebook, lm_part, vocoder_part: the entries of stack.json; without encoder and codebook the stack takes
     units only. deduplicate: whether the LM reads one unit for every run of it, or one for every frame. device: where
     the parts run. seq2seq_part: an encoder-decoder beside the LM, with the prompts that come with it by task.
-    precision: of the LM's matrices, "float32" or "bf16" (`UnitLM.rounded`).
+    precision: of the products in LM (`UnitLM.rounded`) and HuBERT-family encoder, "float32" or "bf16".
     """
 
     name: str
@@ -83,9 +77,10 @@ class Stack:
                 f"stack {self.name}: expected an encoder and a codebook to hear audio with, got a stack for units only "
                 f"in {self.folder}; give units, or use another stack"
             )
+        encoder = load_encoder(self.encoder, self.folder, self.spec, self.device, self.precision)
         centroids_KD, spec = load_codebook(self.folder / self.codebook)
         self.spec.require_equal(spec, f"stack {self.name}", self.codebook)
-        quantizer = CodebookQuantizer(self._load_encoder(self.encoder), centroids_KD)
+        quantizer = CodebookQuantizer(encoder, centroids_KD)
         self.spec.require_equal(quantizer.spec, f"stack {self.name}", "its encoder with its codebook")
         return quantizer
 
@@ -95,7 +90,7 @@ class Stack:
 
         Raises StackError where its vocabulary has another number of units; InputError where it cannot be rounded.
         """
-        lm: UnitLM = self._load_lm(self.lm_part)
+        lm: UnitLM = load_lm(self.lm_part, self.folder, self.spec, self.device)
         return lm.rounded() if self.precision == "bf16" else lm
 
     @property
@@ -112,7 +107,9 @@ class Stack:
                 f"stack {self.name}: expected a unit mBART, as its LM or as its entry seq2seq, got neither in "
                 f"{self.folder}; make one with speechprompt pretrain --lm unit-mbart, or use another stack"
             )
-        lm: UnitMBart = self._load_lm(part) if self.seq2seq_part is not None else cast("UnitMBart", self.lm)
+        if self.seq2seq_part is None:
+            return cast("UnitMBart", self.lm)
+        lm: UnitMBart = load_lm(part, self.folder, self.spec, self.device)
         return lm
 
     @property
@@ -231,30 +228,3 @@ class Stack:
         if isinstance(audio, np.ndarray):
             return np.asarray(audio, dtype=np.float32)
         return read_audio(audio, self.quantizer.sample_rate)
-
-    def _load_lm(self, part: Mapping[str, Any]) -> Any:
-        where = part.get("source") or self.folder / part["folder"]
-        more = {"n_units": self.spec.n_units} if part["family"] == "causal_hf" else {}
-        lm = lm_class(part["family"]).load(where, device=self.device, **more)
-        if lm.vocab.n_units != self.spec.n_units:
-            raise StackError(
-                f"{where}: expected an LM of {self.spec.n_units} units, as the codebook "
-                f"has, got {lm.vocab.n_units}; use the LM trained on this codebook's units"
-            )
-        return lm.freeze()
-
-    def _load_encoder(self, entry: Mapping[str, Any]) -> Encoder:
-        if entry["family"] == "logmel":
-            return LogMelEncoder(**entry.get("settings", {}))
-        folder = entry.get("folder")
-        source = self.folder / folder if folder is not None else entry["source"]
-        layer = entry.get("layer", self.spec.layer)
-        if entry["family"] == "cpc":
-            from units.encoders.cpc import CPCEncoder
-
-            settings = entry.get("settings", {})
-            return CPCEncoder(source, layer, name=self.spec.encoder, device=self.device, **settings)
-        # transformers takes seconds to import, and not all need it
-        from units.encoders.hubert import HubertEncoder
-
-        return HubertEncoder(source, layer, device=self.device, name=self.spec.encoder)

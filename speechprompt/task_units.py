@@ -26,7 +26,7 @@ from tasks.base import Task, Utterance
 from units.corpus import CorpusEntry, quantize_corpus
 from units.errors import AudioError, InputError
 from units.store import UnitStore
-from units.types import Quantizer, UnitSpec
+from units.types import Quantizer
 
 _LONGEST_QUANTIZATION = timedelta(days=2)  # that the other processes wait for
 _FORMAT = 1  # part of every cache key: raise it when the meaning of an entry changes
@@ -127,7 +127,7 @@ def _cached_rows(
         )
         for utterance in recordings
     ]
-    folder = cache_folder() / "units" / cache_key(entries, stack.spec, view, deduplicate=deduplicate, f0=f0)
+    folder = cache_folder() / "units" / cache_key(entries, stack, view, deduplicate=deduplicate, f0=f0)
     store = read_if_whole(folder, len(entries))
     if store is None:
         with only_writer(folder):
@@ -203,7 +203,7 @@ def _quantize_into(
 
 def cache_key(
     entries: Sequence[CorpusEntry],
-    spec: UnitSpec,
+    stack: Stack,
     view: View,
     *,
     deduplicate: bool = True,
@@ -211,7 +211,7 @@ def cache_key(
 ) -> str:
     """Name a cache entry: sha256, first 24 hex digits, of the arguments and each file's id, path, size and time.
 
-    Of a segment also its start and end. Raises AudioError for a missing file.
+    Of a segment also its start and end, of a stack its units and its precision. Raises AudioError for a missing file.
     """
     files = []
     for entry in entries:
@@ -223,7 +223,8 @@ def cache_key(
             ) from error
         segment = [] if entry.start_s is None and entry.end_s is None else [entry.start_s, entry.end_s]
         files.append([entry.id, str(entry.path.resolve()), status.st_size, status.st_mtime_ns, *segment])
-    content = {"format": _FORMAT, "spec": spec.to_dict(), "speed": view.speed, "files": files}
+    content = {"format": _FORMAT, "spec": stack.spec.to_dict(), "speed": view.speed, "files": files}
+    content |= {} if stack.precision == "float32" else {"precision": stack.precision}
     content |= {} if deduplicate else {"deduplicate": False}  # entries from before there was a choice stay
     content |= {"offset": view.offset} if view.offset else {}
     content |= {"f0": True} if f0 else {}

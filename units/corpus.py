@@ -110,13 +110,15 @@ def _repeated(ids: Iterable[str]) -> str | None:
 
 def _begin(out: Path, entries: Sequence[CorpusEntry], recipe: Recipe, shard_size: int) -> None:
     """Write the job's plan into a new folder, or check that the folder's plan is this job's."""
+    quantizer = quantizer_of(recipe.make_quantizer)
     plan = {
         "n_shards": -(-len(entries) // shard_size),
         "shard_size": shard_size,
         "deduplicate": recipe.deduplicate,
         "f0": recipe.f0,
         "entries_sha256": _digest(entries),
-        "unit_spec": quantizer_of(recipe.make_quantizer).spec.to_dict(),
+        "unit_spec": quantizer.spec.to_dict(),
+        "precision": getattr(quantizer, "precision", "float32"),
     }
     file = out / PLAN_FILE
     if not file.is_file():
@@ -129,7 +131,8 @@ def _begin(out: Path, entries: Sequence[CorpusEntry], recipe: Recipe, shard_size
                 remove_torn(file)
                 with atomic_path(file) as temporary:
                     temporary.write_text(json.dumps(plan, indent=1), encoding="utf-8")
-    theirs = {"f0": False} | json.loads(file.read_text(encoding="utf-8"))  # older plans do not say
+    older = {"f0": False, "precision": "float32"}  # what plans did not always say
+    theirs = older | json.loads(file.read_text(encoding="utf-8"))
     differing = [key for key in plan if theirs.get(key) != plan[key]]
     if differing:
         raise InputError(

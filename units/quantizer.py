@@ -48,6 +48,11 @@ class CodebookQuantizer:
         self._max_batch_samples = round(max_batch_s * self.sample_rate)
         self._piece_frames = max(1, round(max_wave_s * self.spec.frame_rate))
 
+    @property
+    def precision(self) -> str:
+        """Of the encoder's products: "float32", or "bf16", by which a frame in a thousand falls to another centroid."""
+        return "bf16" if getattr(self.encoder, "dtype", torch.float32) == torch.bfloat16 else "float32"
+
     def __call__(self, waves: Sequence[np.ndarray]) -> list[UnitSequence]:
         """Quantize waves, each (n_samples,) float32 at `sample_rate` Hz, in order; one unit per frame.
 

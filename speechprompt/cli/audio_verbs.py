@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from speechprompt.cli.boundary import emit
-from speechprompt.cli.options import AudioFile, AudioFiles, Json, OutAudio, StackName
+from speechprompt.cli.options import AudioFile, AudioFiles, Json, OutAudio, Precision, StackName
 
 if TYPE_CHECKING:
     from speechprompt.stack import Stack
@@ -46,6 +46,7 @@ def quantize(
             help="Processes at once, -1 for one per core; one here, a cluster's all.", show_default=False
         ),
     ] = None,
+    precision: Precision = "float32",
     shard_size: Annotated[
         int, typer.Option(min=1, help="Recordings per file of the store, and per task of a worker.")
     ] = 256,
@@ -76,7 +77,7 @@ def quantize(
         else read_manifest(manifest, inside=inside)
     )
     existed = out.exists()
-    parts = load_stack(stack)
+    parts = load_stack(stack, precision=precision)
     parts = replace(parts, folder=parts.folder.absolute())  # workers of a cluster are in other folders
     result = quantize_corpus(
         entries,

@@ -42,7 +42,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="Of the language model's matrices: float32, or bf16 (half the memory, faster, rounded).",
+        help="Of encoder and language model: float32, or bf16 (faster where the processor has it, rounded).",
     ),
 ]
 JudgeName = Annotated[

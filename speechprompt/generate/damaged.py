@@ -105,7 +105,7 @@ def _cached(
     entries = [CorpusEntry(u.id, path_of(u), start_s=u.start_s, end_s=u.end_s) for u in utterances]
     about = {
         "format": _FORMAT,
-        "recordings": cache_key(entries, stack.spec, AS_IS, deduplicate=False),
+        "recordings": cache_key(entries, stack, AS_IS, deduplicate=False),
         "corruption": None if config is None else config.to_dict(),
         "version": version,
     }

@@ -67,7 +67,7 @@ def _part(utterances: Sequence[Utterance], stack: Stack, speed: float) -> np.nda
         entries.append(
             CorpusEntry(utterance.id, utterance.path, start_s=utterance.start_s, end_s=utterance.end_s)
         )
-    file = cache_folder() / "features" / f"{cache_key(entries, stack.spec, View(speed))}.safetensors"
+    file = cache_folder() / "features" / f"{cache_key(entries, stack, View(speed))}.safetensors"
     try:
         return load_file(file)[_KEY]
     except (FileNotFoundError, SafetensorError, KeyError):  # none yet, or a damaged one: it is made anew

@@ -17,9 +17,10 @@ from speechprompt.prompted import build_prompted
 from speechprompt.run import load_run
 from speechprompt.serve.runs import Runs
 from speechprompt.serve.shared_pass import answer_rows
-from speechprompt.stack import StackError
+from speechprompt.stack import Stack, StackError
 from speechprompt.steered import rounded_lm, steering
 from speechprompt.views import offset_views
+from tasks.spoken_digits import READ_SENTENCE
 from units.errors import InputError
 
 NEAR = 2.0**-5  # of the largest value: bfloat16 keeps eight bits, and three layers round one after the other
@@ -119,6 +120,13 @@ def test_a_server_answers_by_it_as_predict_does(word_run: Path, two_words: Path)
     [answer] = answer_rows([(served, rows)], batch_tokens=4096)
     [expected] = predict(word_run, clip, precision="bf16")
     assert answer[0] == (expected.label, pytest.approx(expected.probability, abs=1e-3))
+
+
+def test_units_heard_in_bfloat16_are_nearly_all_the_same(mini_stack: Stack) -> None:
+    stacks = (mini_stack, load_stack("mini", precision="bf16"))
+    exact, rough = (stack.quantize(READ_SENTENCE, deduplicate=False)[0] for stack in stacks)
+    assert len(exact) == len(rough)
+    assert 0.98 < np.mean(exact.units == rough.units) <= 1
 
 
 def test_an_unknown_precision_is_refused(tiny_stack: Path) -> None:

@@ -91,10 +91,10 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make any further use of an encoder fail."""
 
     def forbid() -> None:
-        def load(self: Stack, entry: object) -> None:
+        def load(*of: object) -> None:
             raise AssertionError("an encoder was loaded")
 
-        monkeypatch.setattr(Stack, "_load_encoder", load)
+        monkeypatch.setattr("speechprompt.stack.load_encoder", load)
 
     return forbid
 

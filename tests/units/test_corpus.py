@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from units import store as store_module
 from units.audio import read_audio, write_audio
@@ -149,6 +151,12 @@ def test_kill_9_and_run_again_equals_an_undisturbed_run(entries: list[CorpusEntr
     assert all((out / name).stat().st_mtime_ns == time_ns for name, time_ns in finished.items())
 
 
+def rough(make_quantizer: Callable[[], CodebookQuantizer]) -> CodebookQuantizer:
+    quantizer = make_quantizer()
+    quantizer.encoder.dtype = torch.bfloat16  # type: ignore[attr-defined]
+    return quantizer
+
+
 def test_another_job_in_the_same_folder_is_refused(entries: list[CorpusEntry], tmp_path: Path) -> None:
     out = tmp_path / "out"
     quantize_corpus(entries, make_quantizer, out, shard_size=4)
@@ -161,6 +169,8 @@ def test_another_job_in_the_same_folder_is_refused(entries: list[CorpusEntry], t
         quantize_corpus(
             entries, partial(CodebookQuantizer, LogMelEncoder(20), CENTROIDS + 1), out, shard_size=4
         )
+    with pytest.raises(InputError, match="precision"):
+        quantize_corpus(entries, partial(rough, make_quantizer), out, shard_size=4)
     assert contents(out) == before
 
 
