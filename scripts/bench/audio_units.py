@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from scripts.bench.alternating import Ways
+from scripts.bench.prompt_work import uses_bf16
 from units.encoders.hubert import HubertEncoder
 from units.quantizer import CodebookQuantizer
 from units.types import Wave
@@ -61,26 +62,29 @@ def write_encoder(folder: Path, hubert: dict[str, Any]) -> None:
         HubertModel(HubertConfig(**hubert)).save_pretrained(folder)
 
 
-def our_quantizer(folder: Path, layer: int, n_units: int) -> CodebookQuantizer:
+def our_quantizer(
+    folder: Path, layer: int, n_units: int, dtype: torch.dtype = torch.float32
+) -> CodebookQuantizer:
     """Ours, whose codebook is frames of noise.
 
     Args:
         folder: of the encoder.
         layer: whose output is clustered.
         n_units: of the codebook.
+        dtype: of the encoder's products.
     """
-    encoder = HubertEncoder(folder, layer, name="random")
+    encoder = HubertEncoder(folder, layer, name="random", dtype=dtype)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * (2 + n_units // 49)).astype(np.float32)
     features_1FD, _ = encoder.encode([noise])
     return CodebookQuantizer(encoder, np.ascontiguousarray(features_1FD[0, :n_units].numpy()))
 
 
 def pair(
-    folder: Path, hubert: dict[str, Any], layer: int, n_units: int
+    folder: Path, hubert: dict[str, Any], layer: int, n_units: int, dtype: torch.dtype = torch.float32
 ) -> tuple[CodebookQuantizer, FileByFile]:
     """Both ways on the same random weights and codebook; arguments as of `write_encoder` and `our_quantizer`."""
     write_encoder(folder, hubert)
-    ours = our_quantizer(folder, layer, n_units)
+    ours = our_quantizer(folder, layer, n_units, dtype)
     return ours, FileByFile(folder, layer, ours.centroids)
 
 
@@ -97,7 +101,7 @@ def noise_waves(n_waves: int, longest_s: float) -> list[Wave]:
 
 
 def audio_to_units(hubert: dict[str, Any], layer: int, n_waves: int, longest_s: float) -> Ways:
-    """The quantization of some waves.
+    """The quantization of some waves; ours as `quantize --precision bf16` does it, where the processor has bfloat16.
 
     Args:
         hubert: settings, see `write_encoder`.
@@ -107,5 +111,6 @@ def audio_to_units(hubert: dict[str, Any], layer: int, n_waves: int, longest_s: 
     """
     waves = noise_waves(n_waves, longest_s)
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain = pair(Path(folder), hubert, layer, n_units=100)
+        dtype = torch.bfloat16 if uses_bf16() else torch.float32
+        ours, plain = pair(Path(folder), hubert, layer, n_units=100, dtype=dtype)
     return {"ours": lambda: ours(waves), "transformers and scikit-learn": lambda: plain(waves)}
