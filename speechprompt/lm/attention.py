@@ -9,6 +9,7 @@ Source: fairseq's `MultiheadAttention`, parameter names included.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,11 @@ def is_bf16_on_cpu(query_BHRE: Tensor) -> bool:
     return query_BHRE.dtype == torch.bfloat16 and query_BHRE.device.type == "cpu"
 
 
+def autocasts(kind: str) -> bool:
+    """Whether autocast is on for a kind of device; there are kinds that know none ("meta")."""
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def attend_in_steps(
     query_BHRE: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, allowed: Tensor | None
 ) -> Tensor:
@@ -77,7 +83,8 @@ def attend(query_BHRE: Tensor, key_BHSE: Tensor, value_BHSE: Tensor, allowed: Te
     real ones wherever that makes the matrix square, and their results are dropped: the plain causal kernel is exact.
     """
     n_queries, n_keys = query_BHRE.shape[2], key_BHSE.shape[2]
-    with torch.autocast(query_BHRE.device.type, enabled=False):
+    kind = query_BHRE.device.type
+    with torch.autocast(kind, enabled=False) if autocasts(kind) else nullcontext():
         if n_queries > 1 and n_keys <= SHORT_ROW and is_bf16_on_cpu(query_BHRE):
             return attend_in_steps(query_BHRE, key_BHSE, value_BHSE, allowed)
         n_before = n_keys - n_queries
@@ -101,7 +108,7 @@ def rows_at(x: Tensor, read_BR: Tensor, packing: Packing | None = None) -> Tenso
 def in_product_type(x: Tensor) -> Tensor:
     """What autocast would make of a linear layer's input: made once where several layers read it."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    return x.to(torch.get_autocast_dtype(kind)) if autocasts(kind) else x
 
 
 class SelfAttention(nn.Module):
