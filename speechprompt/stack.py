@@ -44,7 +44,7 @@ class Stack:
     encoder, codebook, lm_part, vocoder_part: the entries of stack.json; without encoder and codebook the stack takes
     units only. deduplicate: whether the LM reads one unit for every run of it, or one for every frame. device: where
     the parts run. seq2seq_part: an encoder-decoder beside the LM, with the prompts that come with it by task.
-    precision: of the products in LM (`UnitLM.rounded`) and HuBERT-family encoder, "float32" or "bf16".
+    precision: of the products in LM (`lm.rounded`) and HuBERT-family encoder, "float32" or "bf16".
     """
 
     name: str
@@ -90,8 +90,8 @@ class Stack:
 
         Raises StackError where its vocabulary has another number of units; InputError where it cannot be rounded.
         """
-        lm: UnitLM = load_lm(self.lm_part, self.folder, self.spec, self.device)
-        return lm.rounded() if self.precision == "bf16" else lm
+        lm: UnitLM = load_lm(self.lm_part, self.folder, self.spec, self.device, self.precision)
+        return lm
 
     @property
     def reads_prosody(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from speechprompt.lm import lm_class
+from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.rounded import rounded
 from units.encoders.logmel import LogMelEncoder
 from units.errors import InputError
 from units.types import Encoder, UnitSpec
@@ -18,11 +20,13 @@ class StackError(InputError):
     """A stack that cannot be found, or a folder whose `stack.json` or parts are not what a stack needs."""
 
 
-def load_lm(part: Mapping[str, Any], folder: Path, spec: UnitSpec, device: str) -> Any:
+def load_lm(
+    part: Mapping[str, Any], folder: Path, spec: UnitSpec, device: str, precision: str = "float32"
+) -> Any:
     """A frozen language model of the family that its entry names, in evaluation mode.
 
-    part: the entry. folder: of the stack. Raises StackError where its vocabulary has another number of units;
-    InputError for a folder that is no such model.
+    part: the entry. folder: of the stack. precision: "bf16" rounds its matrices. Raises StackError where its vocabulary
+    has another number of units; InputError for a folder that is no such model, or a family that cannot be rounded.
     """
     where = part.get("source") or folder / part["folder"]
     more = {"n_units": spec.n_units} if part["family"] == "causal_hf" else {}
@@ -32,7 +36,14 @@ def load_lm(part: Mapping[str, Any], folder: Path, spec: UnitSpec, device: str) 
             f"{where}: expected an LM of {spec.n_units} units, as the codebook has, got {lm.vocab.n_units}; use the LM "
             "trained on this codebook's units"
         )
-    return lm.freeze()
+    lm.freeze()
+    if precision == "float32":
+        return lm
+    if not isinstance(lm, GSLM):
+        raise InputError(
+            f"precision: expected float32 for a model of family {part['family']}, got {precision}; leave it out"
+        )
+    return rounded(lm)
 
 
 def load_encoder(

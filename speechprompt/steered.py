@@ -9,6 +9,8 @@ from typing import TypeVar
 from torch import Tensor, nn
 
 from speechprompt.lm.base import UnitLM
+from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.rounded import rounded
 from units.errors import InputError
 
 _LM = "lm."  # name under which the frozen weights stand in the module's own state dict
@@ -70,15 +72,15 @@ class Steered(nn.Module):
         self.load_state_dict(dict(state), strict=False)
 
 
-def rounded_lm(module: nn.Module) -> UnitLM | None:
+def rounded_lm(module: nn.Module, fingerprint: str) -> UnitLM | None:
     """A rounded copy of the language model that a module steers; None where none of it may be rounded.
 
-    That is: where some of its weights train, or its family cannot be rounded.
+    That is: where some of its weights train, or its family cannot be rounded. fingerprint: the language model's.
     """
     lm = module.lm if isinstance(module, Steered) else None
-    if not isinstance(lm, UnitLM) or not lm.can_be_rounded or any(p.requires_grad for p in lm.parameters()):
+    if not isinstance(lm, GSLM) or any(p.requires_grad for p in lm.parameters()):
         return None
-    return lm.rounded()
+    return rounded(lm, fingerprint=fingerprint)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class _Training:
         ] = []  # weights at the ends of the last epochs, where these are averaged
         self._restore()
         # Rounded once, instead of in every step; validation judges by the exact weights.
-        self.rounded = rounded_lm(objective.module) if self.bf16 else None
+        self.rounded = rounded_lm(objective.module, self.record.lm_fingerprint) if self.bf16 else None
 
     def run(self, progress: bool) -> list[dict[str, float]]:
         counters, config, main = self.counters, self.config, self.accelerator.is_main_process

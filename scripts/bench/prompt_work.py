@@ -13,6 +13,7 @@ from scripts.bench.opt_peer import PeftPrompts
 from scripts.bench.plain_prompts import PlainPrompts
 from speechprompt.batch import Batch, LabelledUnits, collate
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.rounded import rounded
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import PromptedLM, build_prompted
 from speechprompt.train_config import TrainConfig
@@ -99,7 +100,7 @@ def our_lm(lm: GSLM) -> GSLM:
     Args:
         lm: the peers'; keeps its weights.
     """
-    return lm.rounded() if uses_bf16() else lm
+    return rounded(lm) if uses_bf16() else lm
 
 
 def training(lm: GSLM, n_rows: int) -> Ways:

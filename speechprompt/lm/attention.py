@@ -46,7 +46,7 @@ def visible(
 
 
 # Up to so many keys, plain products beat the CPU's fused attention in bfloat16: with its backward pass 6 times as fast
-# at 46 keys, twice at 420; without one twice at 46 (docs/performance.md).
+# at 46 keys, twice at 420; without one 1.6 times at 56 (docs/performance.md).
 SHORT_ROW = 512
 
 

@@ -32,14 +32,12 @@ class UnitLM(nn.Module, ABC):
         n_layers, n_heads, d_model, d_head: dimensions that a prompt's shape follows from.
         embed_scale: what `embed` multiplies token embeddings with; the model may scale them once more inside.
         max_positions: most tokens in a row, special tokens included.
-        can_be_rounded: whether the family has `rounded`.
-        product_dtype: bfloat16 where the layers' matrices are kept in it (`rounded`); None: as the weights are.
+        product_dtype: bfloat16 where the layers' matrices are kept in it (`lm.rounded`); None: as the weights are.
         rounded_from: fingerprint of the model that a rounded one was made of.
     """
 
     family: ClassVar[str]
     takes_infix: ClassVar[bool] = False
-    can_be_rounded: ClassVar[bool] = False
     vocab: UnitVocab
     n_layers: int
     n_heads: int
@@ -200,15 +198,6 @@ class UnitLM(nn.Module, ABC):
         """The same tensors in new modules: what is put between those stays out of this model."""
         tensors = [*self.parameters(), *self.buffers()]
         return copy.deepcopy(self, {id(tensor): tensor for tensor in tensors})
-
-    def rounded(self) -> UnitLM:
-        """A frozen copy whose layers keep their matrices in bfloat16; all else is shared. It has the same fingerprint.
-
-        Raises: InputError for a family that has none.
-        """
-        raise InputError(
-            f"precision: expected float32 for a model of family {self.family}, got bf16; leave it out"
-        )
 
     def n_parameters(self) -> int:
         """Number of weights, tied ones once."""

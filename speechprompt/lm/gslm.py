@@ -21,7 +21,6 @@ from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.folder import read_config, read_weights, save_folder
 from speechprompt.lm.packing import Packing
-from speechprompt.lm.rounded import round_layers
 from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, sinusoidal_positions
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
@@ -36,7 +35,7 @@ class GSLM(UnitLM):
     """
 
     family = "gslm"
-    takes_infix = can_be_rounded = True
+    takes_infix = True
 
     def __init__(self, config: TransformerConfig, vocab: UnitVocab) -> None:
         super().__init__()
@@ -202,16 +201,6 @@ class GSLM(UnitLM):
         if padding_BT is not None:
             cache.mark_padding(padding_BT)
         return cache.padding_BS[:, : n_past + n_new] if cache.has_padding else None
-
-    def rounded(self) -> GSLM:
-        """See UnitLM."""
-        if self.product_dtype is not None:
-            return self
-        name, copied = self.fingerprint(), self.shared_copy()
-        round_layers(copied.layers)
-        copied.product_dtype, copied.rounded_from = torch.bfloat16, name
-        copied.freeze()
-        return copied
 
     def _decoder_layers(self) -> list[DecoderLayer]:
         return [layer for layer in self.layers if isinstance(layer, DecoderLayer)]

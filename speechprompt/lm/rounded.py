@@ -14,15 +14,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechprompt.lm.attention import SelfAttention
+from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import DecoderLayer
 
 
-def round_layers(layers: nn.ModuleList) -> None:
-    """Replace the projections and feed-forward parts of decoder layers by rounded ones, one layer after the other."""
-    for layer in layers:
+def rounded(lm: GSLM, *, fingerprint: str | None = None) -> GSLM:
+    """A frozen copy whose layers keep their matrices in bfloat16; all else is shared, the fingerprint too.
+
+    lm: a GSLM or pGSLM; one that is rounded already is given back. fingerprint: its own, where it is known; computing
+    it reads every weight.
+    """
+    if lm.product_dtype is not None:
+        return lm
+    copied = lm.shared_copy()
+    for layer in copied.layers:
         assert isinstance(layer, DecoderLayer)
         layer.self_attn = RoundedAttention(layer.self_attn)
         layer.fc1, layer.fc2 = rounded_linear([layer.fc1]), rounded_linear([layer.fc2])
+    copied.product_dtype, copied.rounded_from = torch.bfloat16, fingerprint or lm.fingerprint()
+    copied.freeze()
+    return copied
 
 
 class RoundedAttention(SelfAttention):

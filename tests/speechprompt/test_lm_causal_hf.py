@@ -24,6 +24,7 @@ from speechprompt.lm.causal_units import CausalVocab
 from speechprompt.perplexity import perplexity
 from speechprompt.prompt import make_prompt
 from speechprompt.prompted import PromptConfig, build_prompted, restore_prompted
+from speechprompt.stack_folder import load_stack
 from units.errors import InputError
 
 N_UNITS, OFFSET = 20, 4
@@ -387,3 +388,8 @@ def test_the_commands_continue_speech_with_it(causal_stack: Path, two_words: Pat
     command = ["continue", str(clip), "--stack", str(causal_stack), "--out", str(tmp_path / "more.wav")]
     assert run([*command, "--seed-s", "0.2", "--length-s", "0.3"]) == 0
     assert (tmp_path / "more.wav").is_file()
+
+
+def test_it_says_that_it_cannot_be_rounded(causal_stack: Path) -> None:
+    with pytest.raises(InputError, match="family causal_hf, got bf16"):
+        _ = load_stack(causal_stack, precision="bf16").lm

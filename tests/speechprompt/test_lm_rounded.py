@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ import torch
 
 from speechprompt import load_stack, predict
 from speechprompt.decode import SamplingConfig, generate
-from speechprompt.lm.causal_hf import CausalHF
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.rounded import rounded
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import build_prompted
 from speechprompt.run import load_run
@@ -20,7 +22,9 @@ from speechprompt.serve.shared_pass import answer_rows
 from speechprompt.stack import Stack, StackError
 from speechprompt.steered import rounded_lm, steering
 from speechprompt.views import offset_views
+from speechprompt.vocab import MBartVocab
 from tasks.spoken_digits import READ_SENTENCE
+from tests.speechprompt.conftest import tiny_mbart
 from units.errors import InputError
 
 NEAR = 2.0**-5  # of the largest value: bfloat16 keeps eight bits, and three layers round one after the other
@@ -44,7 +48,7 @@ def test_states_behind_a_prefix_are_near_the_exact_ones(lm: GSLM, read: list[lis
     vectors = torch.randn(2, lm.n_layers, 4, lm.d_model, generator=torch.Generator().manual_seed(1))
     states = [
         each(each.embed(rows(lm)), prefix=each.prefix(*vectors), read_positions=read_BR)
-        for each in (lm.rounded(), lm)
+        for each in (rounded(lm), lm)
     ]
     assert states[0].dtype == torch.float32
     assert near(*states)
@@ -52,19 +56,19 @@ def test_states_behind_a_prefix_are_near_the_exact_ones(lm: GSLM, read: list[lis
 
 @torch.no_grad()
 def test_decoding_with_a_cache_is_near_the_whole_pass(lm: GSLM) -> None:
-    rounded, ids_BT = lm.rounded(), rows(lm)
-    cache = rounded.new_cache(3, 9)
+    rough, ids_BT = rounded(lm), rows(lm)
+    cache = rough.new_cache(3, 9)
     steps = [
-        rounded(rounded.embed(ids_BT[:, [n]], n_before_B=torch.full((3,), n)), cache=cache) for n in range(9)
+        rough(rough.embed(ids_BT[:, [n]], n_before_B=torch.full((3,), n)), cache=cache) for n in range(9)
     ]
-    whole = rounded(rounded.embed(ids_BT))
+    whole = rough(rough.embed(ids_BT))
     assert float((torch.cat(steps, dim=1) - whole).abs().max()) <= NEAR * float(whole.abs().max())
 
 
 def test_it_generates_and_the_exact_model_stays_as_it_was(lm: GSLM) -> None:
     seeds, config = [np.array([3, 4, 5])], SamplingConfig(max_units=12, greedy=True, allow_end=False)
     before, weights = generate(lm, seeds, config), {n: w.clone() for n, w in lm.state_dict().items()}
-    [units] = generate(lm.rounded(), seeds, config)
+    [units] = generate(rounded(lm), seeds, config)
     assert len(units) == 12
     np.testing.assert_array_equal(generate(lm, seeds, config), before)
     assert all(torch.equal(weights[name], weight) for name, weight in lm.state_dict().items())
@@ -74,32 +78,33 @@ def test_its_matrices_take_half_the_bytes_and_the_rest_is_shared(lm: GSLM) -> No
     def n_bytes(model: GSLM) -> int:
         return sum(p.nbytes for p in model.layers.parameters() if p.ndim == 2)
 
-    rounded = lm.rounded()
-    assert 2 * n_bytes(rounded) == n_bytes(lm)
-    assert rounded.embed_tokens.weight is lm.embed_tokens.weight
-    assert rounded.rounded() is rounded
+    rough = rounded(lm)
+    assert 2 * n_bytes(rough) == n_bytes(lm)
+    assert rough.embed_tokens.weight is lm.embed_tokens.weight
+    assert rounded(rough) is rough
 
 
 def test_it_is_known_as_the_model_it_was_made_of_and_is_not_saved(lm: GSLM, tmp_path: Path) -> None:
-    rounded = lm.rounded()
-    assert rounded.fingerprint() == lm.fingerprint()
+    rough = rounded(lm)
+    assert rough.fingerprint() == lm.fingerprint()
+    assert rounded(lm, fingerprint="known").fingerprint() == "known"
     with pytest.raises(InputError, match="rounded"):
-        rounded.save(tmp_path / "lm")
+        rough.save(tmp_path / "lm")
     assert not (tmp_path / "lm").exists()
 
 
 def test_a_module_steers_it_for_a_while_only(lm: GSLM) -> None:
     prompted = build_prompted(lm, 3, PromptConfig(length=2))
-    rounded = rounded_lm(prompted)
-    assert rounded is not None
-    with pytest.raises(KeyError), steering(prompted, rounded):
-        assert prompted.lm is rounded
+    rough = rounded_lm(prompted, lm.fingerprint())
+    assert rough is not None
+    with pytest.raises(KeyError), steering(prompted, rough):
+        assert prompted.lm is rough
         raise KeyError
     assert prompted.lm is lm
     with steering(prompted, None):
         assert prompted.lm is lm
     lm.layers[0].fc1.weight.requires_grad_(True)  # it trains: what is rounded would be trained apart from it
-    assert rounded_lm(prompted) is None
+    assert rounded_lm(prompted, lm.fingerprint()) is None
 
 
 def test_a_run_is_opened_and_labels_by_it(word_run: Path, two_words: Path) -> None:
@@ -134,6 +139,14 @@ def test_an_unknown_precision_is_refused(tiny_stack: Path) -> None:
         load_stack(tiny_stack, precision="int8")
 
 
-def test_a_family_that_cannot_be_rounded_says_so() -> None:
-    with pytest.raises(InputError, match="family causal_hf, got bf16"):
-        CausalHF.__new__(CausalHF).rounded()
+def test_an_encoder_decoder_as_language_model_says_that_it_cannot_be_rounded(
+    tiny_stack: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "stack"
+    shutil.copytree(tiny_stack, folder, ignore=shutil.ignore_patterns("lm"))
+    tiny_mbart(MBartVocab([str(unit) for unit in range(100)], ["und"])).save(folder / "lm")
+    content = json.loads((folder / "stack.json").read_text())
+    content["lm"]["family"] = "unit_mbart"
+    (folder / "stack.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="family unit_mbart, got bf16"):
+        _ = load_stack(folder, precision="bf16").seq2seq
