@@ -11,9 +11,9 @@ from scripts.mini.corpus import Clip, PackedCorpus, pack, read_table
 from scripts.mini.language import corpus_units, spoken_units
 from scripts.mini.synthesis import synthesize
 from speechprompt.generate.gap_filling import runs
-from speechprompt.lm.denoising import DenoisingBatch, DenoisingConfig
+from speechprompt.lm.denoising import DenoisingConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import MBartConfig
 from speechprompt.pretraining.config import PretrainConfig, PretrainResult
 from speechprompt.pretraining.denoise import Denoise
 from speechprompt.pretraining.loop import pretrain
@@ -31,10 +31,10 @@ SIDE = TransformerConfig(
     positions="learned",
 )
 LANGUAGE = "und"  # a mix
-# Spans as long as the gaps that are to be filled, and a mask for every unit: how much is missing is known there.
-# Little damage at first, so that copying is learned before anything else.
-NOISE = DenoisingConfig(masked=0.35, random=0.0, mean_span=14, mask_each=True)
-MILD_NOISE, MILD_BATCHES = replace(NOISE, masked=0.1), 300
+# Spans as long as the gaps that are to be filled, and about a mask for every unit: how much is missing is roughly known
+# there. Little damage at first, so that copying is learned before anything else.
+NOISE = DenoisingConfig(masked=0.35, random=0.0, mean_span=14, mask_each=True, shaken=0.2)
+MILD_NOISE, MILD_BATCHES = replace(NOISE, masked=0.1, shaken=0.0), 300
 PRETRAINING = PretrainConfig(
     steps=2_400, batch_tokens=4096, lr=1.5e-3, warmup_steps=150, check_every=100, bf16=True
 )
@@ -55,15 +55,9 @@ def second_reading(text_dir: Path, build: Path) -> PackedCorpus:
 class GrowingDamage(Denoise):
     """A denoiser whose first batches are damaged less."""
 
-    def batch(self, index: np.ndarray, epoch: int, number: int) -> DenoisingBatch:
-        """See Objective."""
-        self.noise = MILD_NOISE if epoch == 0 and number < MILD_BATCHES else NOISE
-        return super().batch(index, epoch, number)
-
-    def measure(self, model: UnitMBart) -> dict[str, float]:
-        """See Objective."""
-        self.noise = NOISE
-        return super().measure(model)
+    def noise_at(self, epoch: int, number: int) -> DenoisingConfig:
+        """See Denoise."""
+        return MILD_NOISE if epoch == 0 and number < MILD_BATCHES else self.noise
 
 
 def train_denoiser(

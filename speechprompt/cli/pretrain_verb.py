@@ -80,6 +80,10 @@ def pretrain(
         bool,
         typer.Option("--mask-each", help="unit-mbart: a mask for every token of a span, not one for all."),
     ] = False,
+    shaken: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="unit-mbart, --mask-each: share by which masks are more or fewer."),
+    ] = 0.0,
     prosody: Annotated[Prosody, typer.Option(help="pgslm: classes, or numbers.")] = Prosody.DISCRETE,
     delays: Annotated[
         tuple[int, int], typer.Option(metavar="N N", help="pgslm: by which durations and F0 follow units.")
@@ -127,7 +131,7 @@ def pretrain(
         size,
         config,
         language=language,
-        noise=DenoisingConfig(masked=masked, mean_span=mean_span, mask_each=mask_each),
+        noise=DenoisingConfig(masked=masked, mean_span=mean_span, mask_each=mask_each, shaken=shaken),
         n_sentences=sentences,
         prosody=replace(PROSODY[prosody.value], duration_delay=delays[0], f0_delay=delays[1]),
     )

@@ -38,6 +38,8 @@ class DenoisingConfig:
         mean_span: mean of the Poisson distribution of span lengths; a span of 0 tokens inserts a mask.
         mask_each: a mask for every token of a span in place of one for all of them, so that a row tells how much is
             missing; spans of 0 tokens are then passed over (fairseq's replace_length of -1).
+        shaken: with mask_each, how far the number of masks of a span may be from that of its tokens, as a share of it:
+            then a model must find by what it reads, not by place, where it is behind a span.
     Raises: InputError for values outside their range.
     """
 
@@ -46,11 +48,24 @@ class DenoisingConfig:
     random: float = 0.1
     mean_span: float = 3.5
     mask_each: bool = False
+    shaken: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = (self.permuted, self.masked, self.random)
+        shares = (self.permuted, self.masked, self.random, self.shaken)
         if not (all(0 <= share <= 1 for share in shares) and self.mean_span > 0):
             raise InputError(f"denoising: expected shares in [0, 1] and mean_span > 0, got {self}")
+        if self.shaken and not self.mask_each:
+            raise InputError(
+                "denoising: expected mask_each where the number of masks is shaken, got one mask a span"
+            )
+
+    def longest_target(self, n_positions: int) -> int:
+        """Tokens of the longest target row whose damaged row fits into `n_positions`.
+
+        Without mask_each a mask put in never makes a row longer than its masked spans shortened it, except in rows of a
+        few tokens.
+        """
+        return int(n_positions / (1 + self.masked * self.shaken))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +119,7 @@ def damaged(target_T: Row, vocab: MBartVocab, config: DenoisingConfig, generator
     if config.mask_each:
         ends = np.minimum(starts + spans[: len(starts)], len(target_T) - 1)
         places = np.unique(np.concatenate([np.arange(*span) for span in zip(starts, ends, strict=True)]))
-        row_T[places] = _masks(len(places), vocab, config, generator)
-        return row_T
+        return _each_masked(row_T, places, vocab, config, generator)
     row_T[starts] = _masks(len(starts), vocab, config, generator)
     for start, length in zip(starts, spans, strict=False):
         kept_T[start + 1 : min(start + length, len(target_T) - 1)] = False
@@ -113,6 +127,20 @@ def damaged(target_T: Row, vocab: MBartVocab, config: DenoisingConfig, generator
     n_inserted = len(lengths) - len(spans)
     places = generator.integers(1, len(row_T), size=n_inserted)
     return np.insert(row_T, places, _masks(n_inserted, vocab, config, generator))
+
+
+def _each_masked(
+    row_T: Row, places: Row, vocab: MBartVocab, config: DenoisingConfig, generator: np.random.Generator
+) -> Row:
+    """Masks at ascending places, for each run of them as many, or nearly as many where that is shaken."""
+    parts, start = [], 0
+    for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1):
+        n = len(run)
+        if config.shaken:
+            n += int(n * config.shaken * generator.uniform(-1, 1))
+        parts += [row_T[start : run[0]], _masks(n, vocab, config, generator)]
+        start = run[-1] + 1
+    return np.concatenate([*parts, row_T[start:]])
 
 
 def _masks(n: int, vocab: MBartVocab, config: DenoisingConfig, generator: np.random.Generator) -> Row:

@@ -74,9 +74,8 @@ class Denoise(Objective[UnitMBart, DenoisingBatch]):
             raise InputError(f"unit mBART: expected documents of at least 1 utterance, got {n_sentences}")
         self.mbart, self.vocab, self.config, self.spec = mbart, vocab, config, spec
         self.language, self.noise, self.n_sentences = language, noise or DenoisingConfig(), n_sentences
-        # `<s>`, one `</s>`, and the tag; a mask put in never makes a row longer than its masked spans shortened it,
-        # except in rows of a few units.
-        self.max_units = min(mbart.encoder.max_positions, mbart.decoder.max_positions) - 3
+        n_positions = min(mbart.encoder.max_positions, mbart.decoder.max_positions)
+        self.max_units = self.noise.longest_target(n_positions) - 3  # `<s>`, one `</s>`, and the tag
         self.groups = [_pieces(group, self.max_units) for group in groups]
         self.valid = _pieces(valid, self.max_units)
         self._documents: tuple[int, list[Row]] = (-1, [])
@@ -124,14 +123,18 @@ class Denoise(Objective[UnitMBart, DenoisingBatch]):
     def batch(self, index: np.ndarray, epoch: int, number: int) -> DenoisingBatch:
         """See Objective."""
         documents = self.documents(epoch)
-        return self._damaged([documents[i] for i in index], (self.config.seed, epoch, number, 1))
+        noise = self.noise_at(epoch, number)
+        return self._damaged([documents[i] for i in index], noise, (self.config.seed, epoch, number, 1))
 
-    def _damaged(self, targets: Sequence[Row], seed: tuple[int, ...]) -> DenoisingBatch:
+    def noise_at(self, epoch: int, number: int) -> DenoisingConfig:
+        """How the rows of an epoch's batch are damaged in training: as all are."""
+        return self.noise
+
+    def _damaged(
+        self, targets: Sequence[Row], noise: DenoisingConfig, seed: tuple[int, ...]
+    ) -> DenoisingBatch:
         rng = np.random.default_rng(seed)
-        sources = [
-            damaged(permuted(row, self.vocab, self.noise, rng), self.vocab, self.noise, rng)
-            for row in targets
-        ]
+        sources = [damaged(permuted(row, self.vocab, noise, rng), self.vocab, noise, rng) for row in targets]
         return denoising_batch(sources, targets, self.vocab)
 
     def loss(self, model: UnitMBart, batch: DenoisingBatch) -> Tensor:
@@ -158,7 +161,7 @@ class Denoise(Objective[UnitMBart, DenoisingBatch]):
         model.eval()
         total, count = 0.0, 0
         for number, run in enumerate(bucket(np.array([len(row) for row in rows]), self.config.batch_tokens)):
-            batch = self._damaged([rows[i] for i in run], (number, 3))
+            batch = self._damaged([rows[i] for i in run], self.noise, (number, 3))
             total += float(self._summed(model, batch))
             count += int(batch.target_BT.ne(self.vocab.pad).sum())
         model.train(training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,26 @@ def test_a_mask_for_every_token_tells_how_much_is_missing() -> None:
         assert 0.2 < masked.mean() <= 0.36 and not masked[[0, -1]].any()
         n_spans = int((np.diff(masked.astype(int)) == 1).sum())
         assert masked.sum() / n_spans > 5  # spans, not single tokens
+
+
+def test_a_shaken_number_of_masks_stays_near_that_of_the_tokens_and_fits_the_positions() -> None:
+    target = denoising_target(np.arange(20).repeat(10), "en_XX", VOCAB)
+    config = DenoisingConfig(random=0, mean_span=9, mask_each=True, shaken=0.4)
+    exact = replace(config, shaken=0.0)
+    n_positions = 232
+    assert config.longest_target(n_positions) == len(target) == 203
+    longer = []
+    for seed in range(50):
+        source = damaged(target, VOCAB, config, np.random.default_rng(seed))
+        even = damaged(target, VOCAB, exact, np.random.default_rng(seed))
+        masked, wanted = source == VOCAB.mask, even == VOCAB.mask
+        assert source[~masked].tolist() == even[~wanted].tolist()  # nothing else is lost or moved
+        assert 0.6 * wanted.sum() <= masked.sum() <= 1.4 * wanted.sum()
+        assert len(source) <= n_positions
+        longer.append(int(masked.sum() - wanted.sum()))
+    assert min(longer) < 0 < max(longer)
+    with pytest.raises(InputError, match="mask_each"):
+        DenoisingConfig(shaken=0.2)
 
 
 def test_new_weights_look_at_the_place_that_is_written_and_hand_it_on() -> None:
