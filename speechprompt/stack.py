@@ -44,7 +44,7 @@ class Stack:
     encoder, codebook, lm_part, vocoder_part: the entries of stack.json; without encoder and codebook the stack takes
     units only. deduplicate: whether the LM reads one unit for every run of it, or one for every frame. device: where
     the parts run. seq2seq_part: an encoder-decoder beside the LM, with the prompts that come with it by task.
-    precision: of the products in LM (`lm.rounded`) and HuBERT-family encoder, "float32" or "bf16".
+    precision: of the products in LM (`lm.rounded`), HuBERT-family encoder and vocoder, "float32" or "bf16".
     """
 
     name: str
@@ -139,7 +139,9 @@ class Stack:
             raise StackError(
                 f"stack {self.name}: expected a vocoder, got none in {self.folder}; use another stack"
             )
-        vocoder = UnitVocoder.load(self.folder / self.vocoder_part["folder"], device=self.device)
+        vocoder = UnitVocoder.load(
+            self.folder / self.vocoder_part["folder"], device=self.device, precision=self.precision
+        )
         self.spec.require_equal(vocoder.spec, f"stack {self.name}", "its vocoder")
         return vocoder
 

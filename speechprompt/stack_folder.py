@@ -51,8 +51,8 @@ def load_stack(
     A name is that of a stack that ships with the package ("mini"), or of one made of official files ("gslm-hubert100",
     see `named_stacks.RECIPES`), whose missing files are fetched and converted, once.
     Of a folder, only stack.json and the headers beside it are read; parts are loaded when they are first used.
-    precision: of the products in encoder and language model: "float32", or "bf16", whose results differ in the third
-    digit, and by one unit of a thousand; its language model takes half the memory.
+    precision: of the products in encoder, language model and vocoder: "float32", or "bf16", whose results differ in the
+    third digit, and by one unit of a thousand; its language model takes half the memory.
     Raises FetchError: an official file cannot be had; StackError: no such stack, no readable stack.json, a missing
     part, an unknown precision; UnitSpecMismatch: a codebook, LM or vocoder of another unit inventory.
     """

@@ -13,19 +13,17 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import weight_norm
 
 from vocoder.config import HiFiGANConfig
 from vocoder.convolution import Conv1d, ConvTranspose1d
 from vocoder.duration import DurationPredictor, frames_from_log_duration
 from vocoder.f0_codes import F0Quantizer
+from vocoder.weights import wave_convolutions
 
 SLOPE = 0.1
 FINAL_SLOPE = 0.01  # the published generators end with the default slope of leaky_relu, not with SLOPE
 RESIDUAL_GAIN = 0.1  # of a fresh generator, see UnitHiFiGAN._initialise
 OUTPUT_GAIN = 0.05
-_NOT_WAVE = ("dur_predictor", "quantizer")  # parts beside the way to the wave: published without weight norm
 
 
 class ResidualBlock(nn.Module):
@@ -76,7 +74,7 @@ RESIDUAL_BLOCKS: dict[str, type[nn.Module]] = {"1": ResidualBlock, "2": PlainRes
 class UnitHiFiGAN(nn.Module):
     """Generator with unit table, optional speaker table, optional F0 input and optional duration predictor.
 
-    Made with plain weights, ready for inference. For training call `add_weight_norm`, afterwards `fold_weight_norm`.
+    Made with plain weights, ready for inference; `vocoder.weights` changes how they are kept.
 
     Args:
         config: sizes, as in a published config.json.
@@ -130,7 +128,7 @@ class UnitHiFiGAN(nn.Module):
             ValueError: an input that the model needs is missing, or one is given that it does not have.
         """
         x_BCT = self._inputs(units_BT, speaker_B, f0_BF)
-        x_BCT = self.conv_pre(x_BCT)
+        x_BCT = self.conv_pre(x_BCT.to(next(self.conv_pre.parameters()).dtype))
         n_kernels = len(self.config.resblock_kernel_sizes)
         for i, up in enumerate(self.ups):
             x_BCT = up(F.leaky_relu(x_BCT, SLOPE))
@@ -171,9 +169,7 @@ class UnitHiFiGAN(nn.Module):
         With torch's own draw, or the published one (deviation 0.01), the units hardly reach the output at first, which
         costs a small model trained for a few thousand steps a noticeable part of its quality.
         """
-        for name, module in self.named_modules():
-            if not isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)) or name.startswith(_NOT_WAVE):
-                continue
+        for name, module in wave_convolutions(self):
             overlap = module.stride[0] if isinstance(module, nn.ConvTranspose1d) else 1
             fan_in = module.in_channels * module.kernel_size[0] / overlap
             gain = 1.0 if name == "conv_pre" else math.sqrt(2 / (1 + SLOPE**2))
@@ -210,52 +206,3 @@ class UnitHiFiGAN(nn.Module):
         if speaker_B is not None:
             parts.append(self.spkr(speaker_B).unsqueeze(-1).expand(-1, -1, n_frames))
         return torch.cat(parts, dim=1)
-
-
-def _convolutions(generator: UnitHiFiGAN) -> list[nn.Module]:
-    convolutions = (nn.Conv1d, nn.ConvTranspose1d)
-    return [
-        m
-        for name, m in generator.named_modules()
-        if isinstance(m, convolutions) and not name.startswith(_NOT_WAVE)
-    ]
-
-
-def add_weight_norm(generator: UnitHiFiGAN) -> None:
-    """Reparametrize every convolution of the waveform path as magnitude times direction, in place.
-
-    The function that the generator computes does not change. Source: Salimans and Kingma 2016; HiFi-GAN.
-    """
-    for convolution in _convolutions(generator):
-        weight_norm(convolution)
-
-
-def fold_weight_norm(generator: UnitHiFiGAN) -> None:
-    """Undo `add_weight_norm`, in place: plain weights again, the same function, faster."""
-    for convolution in _convolutions(generator):
-        if parametrize.is_parametrized(convolution, "weight"):
-            parametrize.remove_parametrizations(convolution, "weight")
-
-
-def folded_state_dict(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn `weight_g`/`weight_v` pairs of a published state dict into plain weights.
-
-    Args:
-        state: a generator's state dict, with or without weight norm (torch's old or new key names).
-
-    Returns:
-        A state dict that `UnitHiFiGAN.load_state_dict` takes.
-    """
-    folded = dict(state)
-    for suffix_g, suffix_v in (
-        ("weight_g", "weight_v"),
-        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
-    ):
-        for name in [name for name in folded if name.endswith(suffix_g)]:
-            stem = name.removesuffix(suffix_g)
-            if stem + suffix_v not in folded:  # half a pair: left for strict loading to name
-                continue
-            magnitude, direction = folded.pop(name), folded.pop(stem + suffix_v)
-            norm = torch.linalg.vector_norm(direction, dim=(1, 2), keepdim=True)
-            folded[stem + "weight"] = direction * (magnitude / norm)
-    return folded

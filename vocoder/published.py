@@ -14,7 +14,8 @@ from torch import Tensor
 
 from units.errors import InputError
 from vocoder.config import HiFiGANConfig
-from vocoder.hifigan import UnitHiFiGAN, folded_state_dict
+from vocoder.hifigan import UnitHiFiGAN
+from vocoder.weights import folded_state_dict
 
 # What the tensors' shapes do not tell, or not alone: no default would do.
 _STRUCTURE = (

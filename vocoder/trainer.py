@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from vocoder.config import HiFiGANConfig
 from vocoder.discriminators import WaveDiscriminator
-from vocoder.hifigan import UnitHiFiGAN, add_weight_norm, folded_state_dict
+from vocoder.hifigan import UnitHiFiGAN
 from vocoder.initial import initial_state
 from vocoder.losses import (
     MelLoss,
@@ -28,6 +28,7 @@ from vocoder.losses import (
 )
 from vocoder.schedule import VocoderTraining
 from vocoder.segments import SegmentSampler
+from vocoder.weights import add_weight_norm, folded_state_dict
 
 UnitLoss = Callable[[Tensor, Tensor], Tensor]
 """(generated waves (B, S) float32, their frame-level units (B, T) int64) -> scalar loss."""

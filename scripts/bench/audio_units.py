@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from scripts.bench.alternating import Ways
-from scripts.bench.prompt_work import uses_bf16
+from scripts.bench.machine import uses_bf16
 from units.encoders.hubert import HubertEncoder
 from units.quantizer import CodebookQuantizer
 from units.types import Wave

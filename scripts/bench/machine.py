@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from scripts.bench.alternating import LEAST_ROUNDS
-from scripts.bench.prompt_work import uses_bf16
+from speechprompt.train_config import TrainConfig
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -34,6 +34,11 @@ def description() -> dict[str, str | int]:
         "processor": processor_model(),
         "threads": torch.get_num_threads(),
     }
+
+
+def uses_bf16() -> bool:
+    """Whether ours multiplies in bfloat16 here, as `train` decides it."""
+    return TrainConfig().uses_bf16(torch.device("cpu"))
 
 
 def ready(rounds: int, threads: int) -> dict[str, str | int]:

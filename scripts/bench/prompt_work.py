@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from scripts.bench.alternating import Ways
+from scripts.bench.machine import uses_bf16
 from scripts.bench.opt_peer import PeftPrompts
 from scripts.bench.plain_prompts import PlainPrompts
 from speechprompt.batch import Batch, LabelledUnits, collate
@@ -87,11 +88,6 @@ def labels_of(model: Any, batch: Batch) -> Callable[[], object]:
             return model.label_logits(batch).argmax(1)
 
     return work
-
-
-def uses_bf16() -> bool:
-    """Whether ours multiplies in bfloat16 here, as `train` decides it."""
-    return TrainConfig().uses_bf16(torch.device("cpu"))
 
 
 def our_lm(lm: GSLM) -> GSLM:

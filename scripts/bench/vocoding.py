@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from scripts.bench.alternating import Ways
+from scripts.bench.machine import uses_bf16
 from units.types import UnitSequence, UnitSpec
 from vocoder.base import UnitVocoder
 from vocoder.config import HiFiGANConfig
 from vocoder.convolution import Conv1d, ConvTranspose1d
-from vocoder.hifigan import UnitHiFiGAN, add_weight_norm
+from vocoder.hifigan import UnitHiFiGAN
+from vocoder.weights import add_weight_norm, round_weights
 
 _PLAIN: dict[type, type] = {Conv1d: nn.Conv1d, ConvTranspose1d: nn.ConvTranspose1d}
 
@@ -45,7 +47,7 @@ def plain_wave(plain: UnitHiFiGAN, units: UnitSequence) -> Tensor:
 
 
 def vocoding(config: HiFiGANConfig, n_frames: int) -> Ways:
-    """The vocoder on random weights.
+    """The vocoder on random weights; ours as `resynthesize --precision bf16` speaks, where the processor has bfloat16.
 
     Args:
         config: dimensions.
@@ -54,6 +56,8 @@ def vocoding(config: HiFiGANConfig, n_frames: int) -> Ways:
     spec = UnitSpec("random", 1, config.num_embeddings, 50.0, "0" * 12)
     generator = UnitHiFiGAN(config)
     plain = as_plain(generator)
+    if uses_bf16():
+        round_weights(generator)
     draw = np.random.default_rng(0).integers(spec.n_units, size=n_frames)
     units = UnitSequence(draw, spec)
     speakers = [f"voice {row}" for row in range(config.num_speakers)] if config.multispkr else []

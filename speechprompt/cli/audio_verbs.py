@@ -114,6 +114,7 @@ def resynthesize(
     speaker: Annotated[
         str | None, typer.Option(help="A voice of the vocoder; its first where not given.")
     ] = None,
+    precision: Precision = "float32",
     as_json: Json = False,
 ) -> None:
     """Speak a recording again from its units, and from its pitch where the stack's vocoder reads it.
@@ -123,7 +124,7 @@ def resynthesize(
     from speechprompt.stack_folder import load_stack
     from units.audio import write_audio
 
-    parts = load_stack(stack)
+    parts = load_stack(stack, precision=precision)
     [units] = parts.quantize(audio, f0=parts.voice.needs_f0)
     wave = parts.voice.speak(units, speaker)
     write_audio(out, wave, parts.vocoder.sample_rate)

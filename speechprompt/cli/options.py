@@ -42,7 +42,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         metavar="NAME",
-        help="Of encoder and language model: float32, or bf16 (faster where the processor has it, rounded).",
+        help="Of encoder, language model and vocoder: float32, or bf16 (faster where the processor has it, rounded).",
     ),
 ]
 JudgeName = Annotated[

@@ -127,11 +127,13 @@ def test_a_server_answers_by_it_as_predict_does(word_run: Path, two_words: Path)
     assert answer[0] == (expected.label, pytest.approx(expected.probability, abs=1e-3))
 
 
-def test_units_heard_in_bfloat16_are_nearly_all_the_same(mini_stack: Stack) -> None:
+def test_units_heard_in_bfloat16_are_nearly_all_the_same_and_spoken_in_it(mini_stack: Stack) -> None:
     stacks = (mini_stack, load_stack("mini", precision="bf16"))
     exact, rough = (stack.quantize(READ_SENTENCE, deduplicate=False)[0] for stack in stacks)
     assert len(exact) == len(rough)
     assert 0.98 < np.mean(exact.units == rough.units) <= 1
+    kept = [stack.vocoder.generator.conv_pre.weight.dtype for stack in stacks]
+    assert kept == [torch.float32, torch.bfloat16]
 
 
 def test_an_unknown_precision_is_refused(tiny_stack: Path) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
-from vocoder.hifigan import UnitHiFiGAN, add_weight_norm, fold_weight_norm, folded_state_dict
+from vocoder.hifigan import UnitHiFiGAN
+from vocoder.weights import add_weight_norm, fold_weight_norm, folded_state_dict
 
 TINY = HiFiGANConfig(
     num_embeddings=20,
