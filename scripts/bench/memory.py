@@ -42,11 +42,16 @@ def reset_peak() -> bool:
 
 def peak_kib() -> int | None:
     """The most that was resident since the last reset, in KiB; None where the kernel does not tell."""
+    return status_kib("VmHWM")
+
+
+def status_kib(name: str) -> int | None:
+    """A line of /proc/self/status, in KiB ("VmRSS" is what is resident now); None where the kernel does not tell."""
     try:
         lines = _STATUS.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
 
 
 def growth_mib(work: Callable[[], object], calls: int = N_CALLS) -> float | None:
