@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from speechprompt.batch import BucketedBatches, LabelledUnits
-from speechprompt.checkpoint import record_metrics
 from speechprompt.label_logits import label_logits
 from speechprompt.run import Run, load_run
+from speechprompt.run_record import record_metrics
 from speechprompt.sequence.answers import inventory_of_run, say
 from speechprompt.sequence.decoding import DecodingConfig
 from speechprompt.stack import Audio

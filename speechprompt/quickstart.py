@@ -14,7 +14,6 @@ from typing import Any, cast
 import numpy as np
 
 from speechprompt.batch import LabelledUnits
-from speechprompt.checkpoint import RunExistsError
 from speechprompt.decode import SamplingConfig
 from speechprompt.evaluation import evaluate, predict
 from speechprompt.generate.continuation import continue_speech
@@ -24,6 +23,7 @@ from speechprompt.prompt_config import PromptConfig
 from speechprompt.quickstart_report import build_report
 from speechprompt.quickstart_result import QuickstartResult
 from speechprompt.report import write_report
+from speechprompt.run_record import RunExistsError
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from speechprompt.task_units import labelled_units

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from speechprompt.checkpoint import RunError, RunRecord, load_prompt, read_record
+from speechprompt.checkpoint import load_prompt
 from speechprompt.classifier import restore_classifier
 from speechprompt.lm.base import UnitLM
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import PromptedLM
+from speechprompt.run_record import RunError, RunRecord, read_record
 from speechprompt.sequence.prompted import restore_sequence
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from speechprompt.checkpoint import STATE_FILE, RunExistsError, read_record, require_free
+from speechprompt.checkpoint import STATE_FILE, require_free
+from speechprompt.run_record import RunExistsError, read_record
 from units.claims import claimed
 
 

@@ -19,17 +19,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from speechprompt.checkpoint import (
-    RunError,
-    finish_run,
-    load_prompt,
-    load_state,
-    read_record,
-    save_prompt,
-    save_state,
-)
+from speechprompt.checkpoint import finish_run, load_prompt, load_state, save_prompt, save_state
 from speechprompt.objective import Objective
 from speechprompt.run_lock import training_lock
+from speechprompt.run_record import RunError, read_record
 from speechprompt.steered import rounded_lm, steering
 from speechprompt.train_config import TrainConfig
 from speechprompt.training_log import TrainingLog

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from speechprompt.batch import LabelledUnits
-from speechprompt.checkpoint import RunRecord, begin_run, read_record, require_free
+from speechprompt.checkpoint import begin_run, require_free
 from speechprompt.classifier import build_classifier, label_objective
 from speechprompt.lm.base import UnitLM
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.read_rows import unit_numbers
 from speechprompt.run import Run
+from speechprompt.run_record import RunRecord, read_record
 from speechprompt.sequence.objective import SequenceObjective
 from speechprompt.sequence.training import prepare_sequence
 from speechprompt.slots.prompted import slots_of

@@ -14,11 +14,11 @@ from scripts.bench.audio_units import noise_waves, our_quantizer, write_encoder
 from scripts.bench.dims import Dims
 from scripts.bench.prompt_work import N_LABELS, batch_of, labels_of, our_lm, step_of
 from scripts.bench.works import random_lm
-from speechprompt.checkpoint import RunRecord
 from speechprompt.lm.gslm import GSLM
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import build_prompted
 from speechprompt.run import Run
+from speechprompt.run_record import RunRecord
 from speechprompt.serve.runs import ServedRun
 from speechprompt.serve.shared_pass import answer_rows
 from speechprompt.stack import Stack

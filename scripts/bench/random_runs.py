@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from speechprompt.checkpoint import RunRecord, begin_run, finish_run, save_prompt
+from speechprompt.checkpoint import begin_run, finish_run, save_prompt
 from speechprompt.classifier import build_classifier
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import PromptedLM
+from speechprompt.run_record import RunRecord
 from speechprompt.sequence.prompted import build_sequence
 from speechprompt.stack import Stack
 

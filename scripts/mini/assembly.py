@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from transformers import HubertModel, Wav2Vec2FeatureExtractor
 
-from speechprompt.checkpoint import PROMPT_FILE, RECORD_FILE, read_record
+from speechprompt.checkpoint import PROMPT_FILE
+from speechprompt.run_record import RECORD_FILE, read_record
 from speechprompt.stack_folder import write_stack_json
 from units.quantizer import CodebookQuantizer
 from units.types import UnitSpec

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from scripts.mini.sentences import N_TRAIN, speak_sentences
-from speechprompt.checkpoint import is_finished
 from speechprompt.generate.inpainter import InpaintingConfig
 from speechprompt.generate.inpainting_training import train_inpainting
+from speechprompt.run_record import is_finished
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from tasks.registry import get_task
 

@@ -29,8 +29,8 @@ def evaluate(
 
     Example: speechprompt evaluate runs/my_words --split test --json
     """
-    from speechprompt.checkpoint import read_record
     from speechprompt.evaluation import evaluate as evaluate_run
+    from speechprompt.run_record import read_record
     from speechprompt.sequence.decoding import DecodingConfig
 
     record = read_record(run)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from speechprompt.cli.boundary import emit
 
 if TYPE_CHECKING:
-    from speechprompt.checkpoint import RunRecord
+    from speechprompt.run_record import RunRecord
 
 
 def emit_trained(folder: Path, record: RunRecord, n_epochs: int, measured: str, *, as_json: bool) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from speechprompt.checkpoint import RunRecord, begin_run, finish_run, save_prompt
+from speechprompt.checkpoint import begin_run, finish_run, save_prompt
 from speechprompt.convert.base import Converted
 from speechprompt.convert.prompt_training import training_of
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.base import UnitLM
 from speechprompt.prompted import PromptConfig, PromptedLM, restore_prompted
+from speechprompt.run_record import RunRecord
 from speechprompt.stack import Stack
 from speechprompt.vocab import SPECIALS, UnitVocab
 from units.errors import InputError

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from speechprompt.checkpoint import RunError, read_record
 from speechprompt.demo.clip import Clip, open_clip
 from speechprompt.demo.limits import Limits
 from speechprompt.demo.shelf import Shelf
@@ -16,6 +15,7 @@ from speechprompt.generate.inpainting_run import TASK, load_inpainting_run, plai
 from speechprompt.named_runs import parse_runs
 from speechprompt.report.colours import unit_colours
 from speechprompt.run import Run, load_run
+from speechprompt.run_record import RunError, read_record
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 

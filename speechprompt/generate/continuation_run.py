@@ -6,15 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from speechprompt.checkpoint import (
-    RunError,
-    RunRecord,
-    begin_run,
-    load_prompt,
-    read_record,
-    record_metrics,
-    require_free,
-)
+from speechprompt.checkpoint import begin_run, load_prompt, require_free
 from speechprompt.generate.pair_training import TRAINING
 from speechprompt.generate.prompted_continuation import ContinuationObjective, PromptedContinuation, n_given
 from speechprompt.lm.base import UnitLM
@@ -22,6 +14,7 @@ from speechprompt.lm.pgslm import PGSLM
 from speechprompt.perplexity import perplexity_measures
 from speechprompt.prompt import make_prompt
 from speechprompt.run import stack_of_run
+from speechprompt.run_record import RunError, RunRecord, read_record, record_metrics
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from speechprompt.task_units import one_process_first, quantize_utterances

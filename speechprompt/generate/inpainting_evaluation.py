@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from speechprompt.checkpoint import record_metrics
 from speechprompt.generate.damaged import Damaged, damaged_wave
 from speechprompt.generate.inpainting import spoken_gaps
 from speechprompt.generate.inpainting_run import InpaintingRun, load_inpainting_run, plain_inpainter
@@ -18,6 +17,7 @@ from speechprompt.generate.measured_gaps import Fill, SpokenPair, distance_measu
 from speechprompt.generate.nearest import NearestFill
 from speechprompt.judge import Judge
 from speechprompt.judge.text_errors import text_error_measures
+from speechprompt.run_record import record_metrics
 from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.task_units import path_of
 from tasks.base import Task, Utterance

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from speechprompt.checkpoint import RunRecord
 from speechprompt.generate.inpainter import GapReading, Inpainter, InpaintingConfig
 from speechprompt.generate.pair_training import open_pair_run
+from speechprompt.run_record import RunRecord
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.seq2seq.prompted import PromptedMBart, build_prompted

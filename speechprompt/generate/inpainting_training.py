@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from speechprompt.checkpoint import is_finished, read_record, require_free
+from speechprompt.checkpoint import require_free
 from speechprompt.generate.damaged import Damaged, damaged_units
 from speechprompt.generate.inpainter import InpaintingConfig
 from speechprompt.generate.inpainting_run import TASK, InpaintingRun, load_inpainting_run, reading_of
 from speechprompt.generate.pair_training import TRAINING, Pairs, train_on_pairs
+from speechprompt.run_record import is_finished, read_record
 from speechprompt.seq2seq.batch import Pair
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.prompted import PromptedMBart

@@ -6,14 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from speechprompt.checkpoint import (
-    RunError,
-    RunRecord,
-    begin_run,
-    load_prompt,
-    read_record,
-    require_free,
-)
+from speechprompt.checkpoint import begin_run, load_prompt, require_free
+from speechprompt.run_record import RunError, RunRecord, read_record
 from speechprompt.seq2seq.batch import Pair
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.objective import PairObjective

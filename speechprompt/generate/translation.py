@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from speechprompt.checkpoint import RunRecord, read_record, require_free
+from speechprompt.checkpoint import require_free
 from speechprompt.generate.pair_training import TRAINING, Pairs, open_pair_run, train_on_pairs
+from speechprompt.run_record import RunRecord, read_record
 from speechprompt.seq2seq.batch import Pair
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.decoding import WritingConfig, write_units

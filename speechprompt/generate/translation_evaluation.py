@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from speechprompt.checkpoint import record_metrics
 from speechprompt.generate.translation import TranslationRun, load_translation_run, units_of
 from speechprompt.judge import Judge, plain_words
 from speechprompt.judge.text_errors import text_error_measures
+from speechprompt.run_record import record_metrics
 from speechprompt.seq2seq.decoding import WritingConfig
 from tasks.base import Task, Utterance
 from tasks.metrics import ratio_interval, word_edits

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechprompt.checkpoint import RunRecord
 from speechprompt.methods.base import Job, MethodError, Outcome
 from speechprompt.methods.features import mean_features
 from speechprompt.methods.settings import by_validation, take
 from speechprompt.methods.unit_classifier import train_or_read
 from speechprompt.objective import Objective, Validation
+from speechprompt.run_record import RunRecord
 from speechprompt.train_config import TrainConfig
 
 if TYPE_CHECKING:

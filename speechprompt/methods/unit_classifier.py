@@ -12,13 +12,14 @@ import numpy as np
 from accelerate import PartialState
 
 from speechprompt.batch import BucketedBatches
-from speechprompt.checkpoint import RunRecord, begin_run, load_prompt, read_record
+from speechprompt.checkpoint import begin_run, load_prompt
 from speechprompt.label_logits import label_logits
 from speechprompt.lm.base import UnitLM
 from speechprompt.methods.base import Job, MethodError, Outcome
 from speechprompt.objective import Objective
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import PromptedLM
+from speechprompt.run_record import RunRecord, read_record
 from speechprompt.sequence.decoding import DecodingConfig, decode_rows
 from speechprompt.sequence.objective import SequenceObjective
 from speechprompt.sequence.prompted import PromptedSequence

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from speechprompt.checkpoint import library_versions
 from speechprompt.methods import run_method
 from speechprompt.methods.base import Job, Outcome
 from speechprompt.stack import Stack
@@ -18,6 +17,7 @@ from speechprompt.stack_folder import load_stack
 from speechprompt.suite.cell_files import RUN_FOLDER, Predictions, write_result
 from speechprompt.suite.few_shot import few_shot
 from speechprompt.suite.plan import Cell
+from speechprompt.versions import library_versions
 from tasks.base import Task
 from tasks.metrics import report
 from tasks.registry import get_task

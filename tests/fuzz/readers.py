@@ -22,13 +22,10 @@ from sklearn.cluster import KMeans
 
 from speechprompt.checkpoint import (
     PROMPT_FILE,
-    RECORD_FILE,
     STATE_FILE,
-    RunRecord,
     begin_run,
     load_prompt,
     load_state,
-    read_record,
     save_prompt,
     save_state,
 )
@@ -37,6 +34,7 @@ from speechprompt.lm import load_lm
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.prompt_config import PromptConfig
+from speechprompt.run_record import RECORD_FILE, RunRecord, read_record
 from speechprompt.train_config import TrainConfig
 from speechprompt.vocab import UnitVocab
 from tasks.csv_table import read_table

@@ -13,21 +13,23 @@ import torch
 from speechprompt.batch import LabelledUnits
 from speechprompt.checkpoint import (
     PROMPT_FILE,
-    RECORD_FILE,
     STATE_FILE,
-    RunError,
-    RunExistsError,
-    RunRecord,
     begin_run,
     finish_run,
     load_prompt,
     load_state,
-    read_record,
-    record_metrics,
     require_free,
     rows_fingerprint,
     save_prompt,
     save_state,
+)
+from speechprompt.run_record import (
+    RECORD_FILE,
+    RunError,
+    RunExistsError,
+    RunRecord,
+    read_record,
+    record_metrics,
     write_record,
 )
 from units.types import UnitSpec

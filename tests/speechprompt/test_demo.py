@@ -13,7 +13,6 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechprompt.checkpoint import RunError
 from speechprompt.cli import run as run_command_line
 from speechprompt.cli.serve_verb import is_local
 from speechprompt.demo.classification import heard_by
@@ -30,6 +29,7 @@ from speechprompt.demo.shelf import Shelf
 from speechprompt.demo.studio import Studio, open_studio
 from speechprompt.report.timeline import LEFT, RIGHT
 from speechprompt.run import load_run
+from speechprompt.run_record import RunError
 from tasks.spoken_digits import READ_SENTENCE
 from units.errors import AudioError, InputError
 from units.recording import read_recording

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.checkpoint import RECORD_FILE, RunError, read_record
 from speechprompt.evaluation import evaluate, predict, probabilities
 from speechprompt.run import Run, load_run
+from speechprompt.run_record import RECORD_FILE, RunError, read_record
 from speechprompt.stack import Stack, StackError
 from speechprompt.stack_folder import load_stack
 from speechprompt.train_config import TrainConfig

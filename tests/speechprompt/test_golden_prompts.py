@@ -124,7 +124,8 @@ def test_golden_prompt_as_a_run_and_exported_again(
 def test_a_prompt_of_ours_is_exported_and_read_back_equal(
     read: str, kind: str, tiny_stack: Path, tmp_path: Path
 ) -> None:
-    from speechprompt.checkpoint import RunRecord, begin_run, finish_run, save_prompt
+    from speechprompt.checkpoint import begin_run, finish_run, save_prompt
+    from speechprompt.run_record import RunRecord
     from speechprompt.train_config import TrainConfig
 
     stack = load_stack(tiny_stack)

@@ -12,7 +12,6 @@ import pytest
 import soundfile
 
 from scripts import inpainting_table
-from speechprompt.checkpoint import RunError
 from speechprompt.cli import run as run_command_line
 from speechprompt.generate import damaged as damaged_module
 from speechprompt.generate.corruption import CorruptionConfig
@@ -30,6 +29,7 @@ from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
 from speechprompt.pretrain import PretrainConfig, pretrain
 from speechprompt.pretraining.denoise import Denoise
 from speechprompt.run import load_run
+from speechprompt.run_record import RunError
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.seq2seq.objective import PairObjective

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechprompt.checkpoint import PROMPT_FILE, read_record
+from speechprompt.checkpoint import PROMPT_FILE
+from speechprompt.run_record import read_record
 from speechprompt.suite.cell_files import all_results
 from speechprompt.training_log import read_log
 from tests.speechprompt.local_server import Site, serving

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.checkpoint import PROMPT_FILE, RunError, RunExistsError, load_prompt, read_record
+from speechprompt.checkpoint import PROMPT_FILE, load_prompt
 from speechprompt.methods import METHODS, Job, MethodError, Outcome, run_method
 from speechprompt.methods.settings import by_validation
 from speechprompt.run import load_run
+from speechprompt.run_record import RunError, RunExistsError, read_record
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from tasks.base import Kind, Task, Utterance

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.checkpoint import load_prompt, read_record
+from speechprompt.checkpoint import load_prompt
 from speechprompt.methods import Job, MethodError, run_method
 from speechprompt.methods.features import mean_features
 from speechprompt.methods.head import Features, Head
+from speechprompt.run_record import read_record
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from tasks import get_task

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.checkpoint import read_record
 from speechprompt.methods import Job, run_method
+from speechprompt.run_record import read_record
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from tasks.base import Task, Utterance

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from speechprompt.batch import BucketedBatches
-from speechprompt.checkpoint import RECORD_FILE
 from speechprompt.cli import run as run_command_line
 from speechprompt.convert.prompt_export import export_v2
 from speechprompt.convert.prompts import HIDDEN, LINEAR, N_SPECIALS, read_prompt
 from speechprompt.fairseq import read_fairseq
 from speechprompt.prompted import PromptConfig, build_prompted
 from speechprompt.run import Run, load_run
+from speechprompt.run_record import RECORD_FILE
 from speechprompt.task_units import labelled_units
 from speechprompt.train_config import TrainConfig
 from speechprompt.training import train

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 
 from speechprompt.batch import Batch, LabelledUnits, collate
-from speechprompt.checkpoint import read_record
 from speechprompt.convert.prompt_export import export_v2
 from speechprompt.evaluation import predict
 from speechprompt.lm.gslm import GSLM
 from speechprompt.prompt import DeepPrompt, InputPrompt, make_prompt
 from speechprompt.prompted import PromptConfig, PromptedLM, build_prompted, restore_prompted
 from speechprompt.run import load_run
+from speechprompt.run_record import read_record
 from speechprompt.train_config import TrainConfig
 from speechprompt.training import train
 from units.errors import InputError

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from scripts import continuation_table
-from speechprompt.checkpoint import RunError
 from speechprompt.cli import run as run_command_line
 from speechprompt.generate.continuation import continue_speech
 from speechprompt.generate.continuation_run import (
@@ -33,6 +32,7 @@ from speechprompt.lm.gslm import GSLM
 from speechprompt.perplexity import sequence_losses
 from speechprompt.prompt import make_prompt
 from speechprompt.run import load_run
+from speechprompt.run_record import RunError
 from speechprompt.stack_folder import load_stack
 from units.audio import read_audio
 from units.errors import InputError

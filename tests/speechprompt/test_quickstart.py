@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from speechprompt import quickstart as quickstart_module
-from speechprompt.checkpoint import RunExistsError
 from speechprompt.cli import run
 from speechprompt.quickstart import LENGTH_S, PROMPT, SEED_S, quickstart
+from speechprompt.run_record import RunExistsError
 from speechprompt.train_config import TrainConfig
 from tasks.unit_error_rate import unit_error_rate
 from units.audio import read_audio

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.checkpoint import RunRecord, begin_run
+from speechprompt.checkpoint import begin_run
 from speechprompt.decode import SamplingConfig
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.run_record import RunRecord
 from speechprompt.seq2seq.batch import IGNORED, Pair, PairBatches, collate_pairs
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig, published_parameter_count
 from speechprompt.seq2seq.decoding import WritingConfig, write_units

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechprompt.checkpoint import PROMPT_FILE, RECORD_FILE, RunRecord, begin_run, load_prompt, read_record
+from speechprompt.checkpoint import PROMPT_FILE, begin_run, load_prompt
 from speechprompt.cli import run as run_command_line
 from speechprompt.convert.prompt_export import export_v2
 from speechprompt.evaluation import evaluate, predict
@@ -18,6 +18,7 @@ from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.run import Run, load_run
+from speechprompt.run_record import RECORD_FILE, RunRecord, read_record
 from speechprompt.sequence.answers import say
 from speechprompt.sequence.batch import SequenceRow
 from speechprompt.sequence.decoding import DecodingConfig, decode_rows

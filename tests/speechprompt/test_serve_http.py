@@ -21,10 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.bench.random_runs import write_random_run
 from scripts.bench.serve_load import bodies, rows_per_s, server
-from speechprompt.checkpoint import RECORD_FILE
 from speechprompt.cli import run as run_command_line
 from speechprompt.named_runs import parse_runs
 from speechprompt.prompt_config import PromptConfig
+from speechprompt.run_record import RECORD_FILE
 from speechprompt.serve.command import new_service, read_tokens
 from speechprompt.serve.engine import Question
 from speechprompt.serve.errors import error_body

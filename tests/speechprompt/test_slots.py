@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from speechprompt.batch import BucketedBatches, LabelledUnits
-from speechprompt.checkpoint import PROMPT_FILE, RunRecord, begin_run, load_prompt, read_record
+from speechprompt.checkpoint import PROMPT_FILE, begin_run, load_prompt
 from speechprompt.classifier import build_classifier, label_objective, restore_classifier
 from speechprompt.label_logits import label_logits
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.prompt_config import PromptConfig
+from speechprompt.run_record import RunRecord, read_record
 from speechprompt.slots.prompted import ParallelSlots, PromptedSlots, SequentialSlots
 from speechprompt.slots.values import SlotValues
 from speechprompt.train_config import TrainConfig

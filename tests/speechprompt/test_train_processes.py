@@ -68,7 +68,8 @@ def test_two_processes_share_the_batches_and_end_with_one_prompt(tmp_path: Path,
         for child in children:
             child.kill()
     assert codes == [0, 0]
-    from speechprompt.checkpoint import load_prompt, read_record
+    from speechprompt.checkpoint import load_prompt
+    from speechprompt.run_record import read_record
     from speechprompt.training_log import read_log
 
     record = read_record(tmp_path / "run")

@@ -22,19 +22,11 @@ import pytest
 import torch
 
 from speechprompt.batch import LabelledUnits
-from speechprompt.checkpoint import (
-    PROMPT_FILE,
-    STATE_FILE,
-    RunError,
-    RunRecord,
-    begin_run,
-    load_prompt,
-    load_state,
-    read_record,
-)
+from speechprompt.checkpoint import PROMPT_FILE, STATE_FILE, begin_run, load_prompt, load_state
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.prompted import PromptConfig, PromptedLM, build_prompted
+from speechprompt.run_record import RunError, RunRecord, read_record
 from speechprompt.train_config import TrainConfig
 from speechprompt.train_prompt import train_prompt
 from speechprompt.training_log import COLUMNS, read_log

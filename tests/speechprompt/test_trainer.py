@@ -15,17 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from speechprompt.checkpoint import (
-    PROMPT_FILE,
-    RECORD_FILE,
-    RunExistsError,
-    RunRecord,
-    begin_run,
-    finish_run,
-    load_prompt,
-    read_record,
-)
+from speechprompt.checkpoint import PROMPT_FILE, begin_run, finish_run, load_prompt
 from speechprompt.objective import Objective, Validation
+from speechprompt.run_record import RECORD_FILE, RunExistsError, RunRecord, read_record
 from speechprompt.train_config import TrainConfig
 from speechprompt.trainer import train_module
 from speechprompt.training_log import LOG_FILE, TENSORBOARD_FOLDER, read_log

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import speechprompt as sp
-from speechprompt.checkpoint import RECORD_FILE, RunExistsError, read_record
 from speechprompt.prompted import PromptConfig
 from speechprompt.run import load_run
+from speechprompt.run_record import RECORD_FILE, RunExistsError, read_record
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from speechprompt.task_units import labelled_units

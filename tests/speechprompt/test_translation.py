@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from speechprompt.checkpoint import RunError
 from speechprompt.cli import run
 from speechprompt.generate.inpainting_run import load_inpainting_run
 from speechprompt.generate.translation import (
@@ -19,6 +18,7 @@ from speechprompt.generate.translation import (
     units_of,
 )
 from speechprompt.generate.translation_evaluation import evaluate_translation
+from speechprompt.run_record import RunError
 from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.stack_folder import load_stack
 from speechprompt.training_log import read_log
