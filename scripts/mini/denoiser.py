@@ -12,8 +12,8 @@ from scripts.mini.language import corpus_units, spoken_units
 from scripts.mini.synthesis import synthesize
 from speechprompt.generate.gap_filling import runs
 from speechprompt.lm.denoising import DenoisingConfig
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig
 from speechprompt.pretraining.config import PretrainConfig, PretrainResult
 from speechprompt.pretraining.denoise import Denoise
 from speechprompt.pretraining.loop import pretrain

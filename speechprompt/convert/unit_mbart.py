@@ -22,8 +22,9 @@ from speechprompt.convert.fairseq_transformer import (
 )
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from speechprompt.lm.folder import fill
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import DECODER_EMBEDDING, ENCODER_EMBEDDING, OUTPUT, MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import DECODER_EMBEDDING, ENCODER_EMBEDDING, OUTPUT, UnitMBart
 from speechprompt.vocab import MBartVocab, UnitVocab
 
 FAIRSEQ_OUTPUT = "decoder.output_projection.weight"

@@ -11,9 +11,7 @@ included.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +20,8 @@ from torch import Tensor, nn
 from speechprompt.lm.cache import KVCache, Prefix
 from speechprompt.lm.encoder_decoder import CrossAttention, CrossLayer, Memory, Side, before, side_of
 from speechprompt.lm.folder import fill, fingerprint, read_config, read_weights, save_folder
-from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, sinusoidal_positions
+from speechprompt.lm.mbart_config import MBartConfig
+from speechprompt.lm.transformer import DecoderLayer, sinusoidal_positions
 from speechprompt.vocab import MBartVocab
 from units.errors import InputError
 
@@ -30,41 +29,6 @@ ENCODER_EMBEDDING, DECODER_EMBEDDING = "encoder.embed_tokens.weight", "decoder.e
 OUTPUT = "output_projection.weight"
 _SHARPER = 8**0.5  # than other attention begins: two thirds of it then lie within two places of a token's own
 _HANDED_ON = 2**0.5
-
-
-@dataclass(frozen=True)
-class MBartConfig:
-    """Dimensions and kinds of an encoder-decoder.
-
-    Attributes:
-        encoder: layers, and the most source tokens; positions "learned" in the published model.
-        decoder: likewise, of the same width. `tied`: logits are products with its token embedding.
-        norm_embedding: a layer norm over token embedding plus position.
-        share_embedding: encoder and decoder have one token embedding.
-    Raises: InputError for widths that differ.
-    """
-
-    encoder: TransformerConfig
-    decoder: TransformerConfig
-    norm_embedding: bool = True
-    share_embedding: bool = True
-
-    def __post_init__(self) -> None:
-        if self.encoder.d_model != self.decoder.d_model:
-            raise InputError(
-                "unit mBART: expected encoder and decoder of one width, got "
-                f"{self.encoder.d_model} and {self.decoder.d_model}"
-            )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for config.json."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> MBartConfig:
-        """Read what `to_dict` gave. Raises: TypeError or KeyError where it is not that."""
-        sides = {side: TransformerConfig(**data[side]) for side in ("encoder", "decoder")}
-        return cls(**{**data, **sides})
 
 
 class UnitMBart(nn.Module):

@@ -26,7 +26,8 @@ from speechprompt.lm.denoising import (
     document_target,
     permuted,
 )
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.mbart_config import MBartConfig
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.perplexity import unigram_perplexity
 from speechprompt.pretraining.config import PretrainConfig
 from speechprompt.pretraining.objective import Objective, fingerprint

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from speechprompt.lm.denoising import DenoisingConfig
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig
 from speechprompt.pretraining.config import PretrainConfig
 from speechprompt.pretraining.corpus import UnitCorpus
 from speechprompt.pretraining.denoise import Denoise

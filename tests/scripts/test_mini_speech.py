@@ -16,7 +16,7 @@ from scripts.mini.denoiser import MILD_BATCHES, NOISE, SIDE, GrowingDamage
 from scripts.mini.sentences import cast
 from scripts.mini.synthesis import FLITE_VOICES, N_CHECKED_LINES, cast_voices, read_lines
 from scripts.question_pairs import SHARES, TEST_VARIANTS, Pair, draw_pairs, speak_pair
-from speechprompt.lm.unit_mbart import MBartConfig
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.pretraining.config import PretrainConfig
 from speechprompt.stack_folder import load_stack
 from speechprompt.vocab import MBartVocab

@@ -13,10 +13,11 @@ import torch
 
 from speechprompt.cli import run as run_command_line
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from speechprompt.vocab import MBartVocab, UnitsFirstVocab, UnitVocab

@@ -24,8 +24,9 @@ from speechprompt.generate.inpainting_run import load_inpainting_run, plain_inpa
 from speechprompt.generate.inpainting_training import damaged
 from speechprompt.generate.measured_gaps import unit_measures
 from speechprompt.judge import OFFLINE, load_judge
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.pretrain import PretrainConfig, pretrain
 from speechprompt.pretraining.denoise import Denoise
 from speechprompt.run import load_run

@@ -17,8 +17,9 @@ from speechprompt.lm.denoising import (
     denoising_batch,
     denoising_target,
 )
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.lm.unit_mbart_decode import MBartDecoder
 from speechprompt.vocab import MBartVocab
 from units.errors import InputError

@@ -19,11 +19,12 @@ from speechprompt.generate.prosodic import continue_prosody
 from speechprompt.lm import load_lm
 from speechprompt.lm.denoising import DenoisingConfig, document_target, permuted
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.pgslm_decode import StreamSampling
 from speechprompt.lm.prosody import F0Statistics, ProsodyConfig, f0_bins, fit_f0_edges, normalized_f0
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.pretrain import PretrainConfig, pretrain
 from speechprompt.pretraining.corpus import read_corpus
 from speechprompt.pretraining.denoise import Denoise

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.pretrain import PretrainConfig, pretrain_lm
 from speechprompt.pretraining.optimizer import MUON_RATE, LMOptimizer, layer_matrices
 from speechprompt.pretraining.run import PretrainRun

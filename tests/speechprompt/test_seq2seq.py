@@ -11,8 +11,9 @@ import torch
 
 from speechprompt.checkpoint import begin_run
 from speechprompt.decode import SamplingConfig
+from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
-from speechprompt.lm.unit_mbart import MBartConfig, UnitMBart
+from speechprompt.lm.unit_mbart import UnitMBart
 from speechprompt.run_record import RunRecord
 from speechprompt.seq2seq.batch import IGNORED, Pair, PairBatches, collate_pairs
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig, published_parameter_count
