@@ -8,6 +8,7 @@ from typing import Any
 from units.errors import InputError
 
 KINDS = ("deep", "input", "none")
+INITS = ("masks", "units")
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,12 @@ class Seq2SeqPromptConfig:
             "input", these rows alone; "none", nothing.
         length: prompt positions of each.
         cross_attention: vectors also at every attention from decoder to encoder; of kind "deep" only.
+        init: what it starts as: what the model makes of "masks", or of random "units", which a model that copies
+            what it reads has to unlearn first.
         dropout: on prompt vectors, in training.
         language: tag of source and target rows; None for the language model's first one.
         finetune: train every weight of a copy of the language model, too.
-        seed: of the first values.
+        seed: of the units it starts as.
     Raises: InputError for values that do not fit together.
     """
 
@@ -33,11 +36,16 @@ class Seq2SeqPromptConfig:
     language: str | None = None
     finetune: bool = False
     seed: int = 0
+    init: str = "masks"
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise InputError(
                 f"prompt: expected kind {' or '.join(KINDS)}, got {self.kind!r}; correct the setting"
+            )
+        if self.init not in INITS:
+            raise InputError(
+                f"prompt: expected init {' or '.join(INITS)}, got {self.init!r}; correct the setting"
             )
         if (self.kind == "none") != (self.length == 0) or self.length < 0:
             raise InputError(

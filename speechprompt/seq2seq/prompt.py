@@ -83,7 +83,7 @@ class CrossPrompt(nn.Module):
 
 @torch.no_grad()
 def make_prompt(lm: UnitMBart, config: Seq2SeqPromptConfig) -> nn.ModuleDict:
-    """A prompt that starts as what the model makes of `length` random units.
+    """A prompt that starts as what the model makes of `length` masks, or random units.
 
     lm: in evaluation mode; not changed. Returns: `encoder`, `decoder` (SidePrompt), and `cross` where it is asked for;
     nothing of kind "none". Raises: InputError for a length that the model cannot read.
@@ -95,9 +95,11 @@ def make_prompt(lm: UnitMBart, config: Seq2SeqPromptConfig) -> nn.ModuleDict:
         raise InputError(
             f"prompt length: expected 1 to {longest}, got {config.length}; choose a shorter prompt"
         )
-    units = np.random.default_rng(config.seed).choice(lm.vocab.unit_ids, size=config.length)
-    source_BS = torch.from_numpy(source_row(units, lm.vocab, config.language))[None].to(lm.device)
-    start = [*decoder_start(lm.vocab, config.language), *units.tolist()]
+    tokens = np.full(config.length, lm.vocab.mask)
+    if config.init == "units":
+        tokens = np.random.default_rng(config.seed).choice(lm.vocab.unit_ids, size=config.length)
+    source_BS = torch.from_numpy(source_row(tokens, lm.vocab, config.language))[None].to(lm.device)
+    start = [*decoder_start(lm.vocab, config.language), *tokens.tolist()]
     states: dict[str, list[Tensor]] = {"encoder": [], "decoder": []}
     memory = lm.encode(source_BS, states=states["encoder"])
     lm.decode(torch.tensor([start], device=lm.device), memory, states=states["decoder"])

@@ -19,7 +19,7 @@ from speechprompt.seq2seq.batch import IGNORED, Pair, PairBatches, collate_pairs
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig, published_parameter_count
 from speechprompt.seq2seq.decoding import WritingConfig, write_units
 from speechprompt.seq2seq.objective import PairObjective
-from speechprompt.seq2seq.prompt import make_prompt
+from speechprompt.seq2seq.prompt import SidePrompt, make_prompt
 from speechprompt.seq2seq.prompted import PromptedMBart, build_prompted, restore_prompted
 from speechprompt.seq2seq.rows import source_row
 from speechprompt.train_config import TrainConfig
@@ -68,6 +68,23 @@ def test_two_hundred_positions_are_the_papers_ten_million_weights() -> None:
         prompt = make_prompt(lm.freeze(), Seq2SeqPromptConfig(length=200))
     assert sum(parameter.numel() for parameter in prompt.parameters()) == 10_240_000
     assert published_parameter_count(200, 12, 12, 1024) == 10_240_000
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_a_prompt_begins_as_masks_or_as_units_of_its_seed(name: str) -> None:
+    lm = random_mbart()
+
+    def begun(init: str, seed: int) -> torch.Tensor:
+        part = make_prompt(lm, Seq2SeqPromptConfig("input", 4, init=init, seed=seed))[name]
+        assert isinstance(part, SidePrompt)
+        return part.input.detach()
+
+    assert torch.equal(begun("masks", 0), begun("masks", 1))
+    assert not torch.equal(begun("units", 0), begun("units", 1))
+    side = lm.encoder if name == "encoder" else lm.decoder
+    first = 1 if name == "encoder" else 2
+    read = torch.full((1, first + 4), VOCAB.mask)
+    torch.testing.assert_close(begun("masks", 0), side.embed(read)[0, first:])
 
 
 def test_every_weight_of_a_prompt_moves_and_none_of_the_model() -> None:
@@ -200,6 +217,7 @@ def test_training_learns_and_is_read_back_equal(config: Seq2SeqPromptConfig, tmp
         ({"length": 0}, "at least 1"),
         ({"kind": "none", "length": 2}, "0 of kind none"),
         ({"kind": "input", "cross_attention": True}, "kind deep"),
+        ({"init": "zeros"}, "masks or units"),
     ],
 )
 def test_prompts_that_cannot_be_are_refused(wrong: dict[str, object], said: str) -> None:
