@@ -78,8 +78,8 @@ def chart(panels: Sequence[Panel], note: str) -> str:
         panels: in order.
         note: on what it was measured, at the bottom.
     """
-    n_rows = -(-len(panels) // 2)
-    width, height = 2 * _WIDTH, n_rows * _HEIGHT + 26
+    n_columns = min(2, len(panels))
+    width, height = n_columns * _WIDTH, -(-len(panels) // 2) * _HEIGHT + 26
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}"><title>Cost curves</title><style>{_STYLE}</style>'
