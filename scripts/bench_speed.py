@@ -1,6 +1,9 @@
-"""Measures what a user waits for: real time factors of quantizing and of the vocoder, and prompt training's speed.
+"""Measures what a user waits for: the real time factor of each verb, and prompt training's speed.
 
 python scripts/bench_speed.py --stack mini --threads 2 --json
+
+Models are loaded before; what a command takes to start does not count. `inpaint` is measured where the stack has an
+encoder-decoder, without a prompt.
 """
 
 from __future__ import annotations
@@ -10,15 +13,25 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
 from speechprompt.batch import Batch, BucketedBatches
-from speechprompt.prompted import PromptConfig, PromptedLM, build_prompted
+from speechprompt.evaluation import predict
+from speechprompt.generate.continuation import continue_speech
+from speechprompt.generate.inpainter import InpaintingConfig
+from speechprompt.generate.inpainting import inpaint_speech
+from speechprompt.generate.inpainting_run import plain_inpainter
+from speechprompt.prompt_config import PromptConfig
+from speechprompt.prompted import PromptedLM, build_prompted
+from speechprompt.run import Run
+from speechprompt.run_record import RunRecord
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
+from speechprompt.steered import rounded_lm, steering
 from speechprompt.task_units import labelled_units
 from speechprompt.train_config import TrainConfig
 from tasks import get_task
@@ -26,6 +39,7 @@ from tasks.spoken_digits import READ_SENTENCE
 from units.audio import read_audio
 
 LEAST_REPEATS = 5
+N_LABELS, CONTINUED_S = 10, 4.0
 N_SENTENCES = 8  # as many copies of one read sentence are quantized in one call
 
 
@@ -69,6 +83,71 @@ def vocoder_rtf(stack: Stack, repeats: int) -> float:
     return median_s(lambda: stack.vocoder(units), repeats) / units.duration_s
 
 
+def predicting_rtf(stack: Stack, repeats: int) -> float:
+    """Seconds of computing per second of audio, from a wave to one of ten labels, by a prompt that was never trained.
+
+    Args:
+        stack: whose language model is prompted.
+        repeats: calls that count.
+    """
+    prompt = PromptConfig()
+    prompted = build_prompted(stack.lm, N_LABELS, prompt).eval()
+    record = RunRecord(
+        task="csv_classification",
+        data=None,
+        labels=tuple(map(str, range(N_LABELS))),
+        stack=stack.source,
+        spec=stack.spec,
+        lm_fingerprint="",
+        prompt=prompt.to_dict(),
+        training={},
+        trainable_parameters=prompted.n_trainable,
+        frozen_parameters=prompted.n_frozen,
+    )
+    run, wave = Run(Path(), record, stack, prompted), stack.read(READ_SENTENCE)
+    return median_s(lambda: predict(run, wave), repeats) / (len(wave) / stack.quantizer.sample_rate)
+
+
+def continuing_rtf(stack: Stack, repeats: int) -> float:
+    """Seconds of computing per second of new speech, after two that are heard.
+
+    Args:
+        stack: whose language model goes on.
+        repeats: calls that count.
+    """
+    seconds = median_s(lambda: continue_speech(stack, READ_SENTENCE, length_s=CONTINUED_S), repeats)
+    return seconds / CONTINUED_S
+
+
+def resynthesizing_rtf(stack: Stack, repeats: int) -> float:
+    """Seconds of computing per second of audio, from a wave to the same spoken again.
+
+    Args:
+        stack: whose encoder and vocoder are measured.
+        repeats: calls that count.
+    """
+    wave, f0 = stack.read(READ_SENTENCE), stack.voice.needs_f0
+
+    def work() -> object:
+        [units] = stack.quantize([wave], f0=f0)
+        return stack.voice.speak(units)
+
+    return median_s(work, repeats) / (len(wave) / stack.quantizer.sample_rate)
+
+
+def inpainting_rtf(stack: Stack, repeats: int) -> float:
+    """Seconds of computing per second of audio, of which 0.6 s are filled.
+
+    Args:
+        stack: whose encoder-decoder fills.
+        repeats: calls that count.
+    """
+    wave = stack.read(READ_SENTENCE)
+    inpainter = plain_inpainter(stack, InpaintingConfig(masked=True))
+    seconds = median_s(lambda: inpaint_speech(stack, inpainter, wave, [(1.0, 1.6)]), repeats)
+    return seconds / (len(wave) / stack.quantizer.sample_rate)
+
+
 def training_tokens_per_s(stack: Stack, repeats: int) -> float:
     """Unit tokens (without padding) per second of whole optimizer steps of a deep prompt of length 5.
 
@@ -91,7 +170,9 @@ def training_tokens_per_s(stack: Stack, repeats: int) -> float:
     first = [batch for batch, _ in zip(batches.epoch(0), range(8), strict=False)]
     prompted = build_prompted(stack.lm, len(task.labels), PromptConfig()).train()
     optimizer = torch.optim.Adam(prompted.trainable_parameters(), lr=config.lr, betas=config.betas)
-    seconds = median_s(lambda: _train(prompted, optimizer, first, config), repeats)
+    rounded = rounded_lm(prompted, "") if config.uses_bf16(prompted.separator.device) else None
+    with steering(prompted, rounded):
+        seconds = median_s(lambda: _train(prompted, optimizer, first, config), repeats)
     return sum(batch.n_tokens for batch in first) / seconds
 
 
@@ -108,6 +189,16 @@ def _train(
         optimizer.step()
 
 
+RTFS: dict[str, Callable[[Stack, int], float]] = {
+    "quantizing": quantizing_rtf,
+    "vocoder": vocoder_rtf,
+    "resynthesizing": resynthesizing_rtf,
+    "predicting": predicting_rtf,
+    "continuing": continuing_rtf,
+    "inpainting": inpainting_rtf,
+}
+
+
 def measure(stack: Stack, repeats: int) -> dict[str, Any]:
     """All figures of one stack, with what they were measured on.
 
@@ -115,12 +206,12 @@ def measure(stack: Stack, repeats: int) -> dict[str, Any]:
         stack: what is measured.
         repeats: runs that count; each figure is their median.
     """
+    factors = RTFS if stack.seq2seq_part is not None else {n: f for n, f in RTFS.items() if n != "inpainting"}
     return {
         "stack": stack.name,
         "threads": torch.get_num_threads(),
         "repeats": repeats,
-        "quantizing_rtf": quantizing_rtf(stack, repeats),
-        "vocoder_rtf": vocoder_rtf(stack, repeats),
+        **{f"{name}_rtf": factor(stack, repeats) for name, factor in factors.items()},
         "training_tokens_per_s": training_tokens_per_s(stack, repeats),
     }
 
@@ -138,9 +229,10 @@ def main(
         print(json.dumps(figures))
         return
     print(f"stack {figures['stack']}, {threads} threads, medians of {repeats}")
-    print(f"quantizing        {figures['quantizing_rtf']:8.4f} seconds per second of audio")
-    print(f"vocoder           {figures['vocoder_rtf']:8.4f} seconds per second of audio")
-    print(f"prompt training   {figures['training_tokens_per_s']:8.0f} tokens per second")
+    for name in RTFS:
+        if f"{name}_rtf" in figures:
+            print(f"{name:<18}{figures[f'{name}_rtf']:8.4f} seconds per second of audio")
+    print(f"{'prompt training':<18}{figures['training_tokens_per_s']:8.0f} tokens per second")
 
 
 if __name__ == "__main__":

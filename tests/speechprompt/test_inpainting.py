@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from scripts import inpainting_table
+from scripts import bench_speed, inpainting_table
 from speechprompt.cli import run as run_command_line
 from speechprompt.generate import damaged as damaged_module
 from speechprompt.generate.corruption import CorruptionConfig
@@ -359,3 +359,7 @@ def test_a_model_of_frames_is_shown_frames(seq2seq_stack: Path) -> None:
     assert not inpainter.reading.deduplicate
     result = inpaint_speech(frames, inpainter, wave, [(1.0, 1.5)])
     assert len(result.units) == len(frames.quantize([wave], deduplicate=False)[0])
+
+
+def test_how_fast_gaps_are_filled_is_measured_where_a_stack_can(seq2seq_stack: Path) -> None:
+    assert bench_speed.inpainting_rtf(load_stack(seq2seq_stack), 1) > 0
