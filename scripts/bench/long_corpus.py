@@ -4,8 +4,8 @@ python -m scripts.bench.long_corpus --hours 100 --out FOLDER [--dims tiny]
 
 A few clips of noise, of 3.5 to 14 s, are listed again and again until they last as long as asked for; the job is that
 of `speechprompt quantize`, in this process, with random weights. A thread looks at the resident memory
-(/proc/self/status) and at the shards that are done. Writes long_corpus.json and long_corpus.svg. The list of recordings, which a job holds
-in memory, is made before the first look.
+(/proc/self/status) and at the shards that are done. Writes long_corpus.json and long_corpus.svg. The list of
+recordings, which a job holds in memory, is made before the first look.
 """
 
 from __future__ import annotations
