@@ -210,7 +210,7 @@ def _details(result: QuickstartResult) -> dict[str, str]:
         "Units": f"{spec.encoder}, layer {spec.layer}, {spec.n_units} units, {spec.frame_rate:g} Hz, "
         f"codebook {spec.codebook}",
         "Training": f"Adam, learning rate {training['lr']:g}, {training['batch_rows']} rows a batch, patience "
-        f"{training['patience']}, at most {training['max_epochs']} epochs",
+        f"{training['patience']}, {len(result.run.history)} epochs",
         "Seed": str(result.seed),
         "Software": f"speechprompt {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
         "Machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",

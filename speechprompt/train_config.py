@@ -14,6 +14,7 @@ from speechprompt.views import MAX_OFFSETS
 from units.errors import InputError
 
 SCHEDULES = ("constant", "cosine", "inverse_sqrt")
+EPOCHS, LEAST_STEPS = 6, 400  # where `max_epochs` is not said
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class TrainConfig:
     """Settings of one training. The defaults suit the small LM of the stack `mini`; `PUBLISHED` holds SpeechPrompt's.
 
     lr, betas, clip: Adam's peak learning rate and moments; gradients are scaled to a norm of at most `clip`.
-    schedule: "constant"; "cosine" down to 0 at the end of `max_epochs`; or "inverse_sqrt", falling with the square root
-        of the step from the end of the warm-up on. Each begins with `warmup_steps` of linear rise.
+    schedule: "constant"; "cosine" down to 0 at the end of the last epoch; or "inverse_sqrt", falling with the square
+        root of the step from the end of the warm-up on. Each begins with `warmup_steps` of linear rise.
     batch_tokens, batch_rows: a batch holds at most so many tokens, padding counted, and rows.
     max_epochs, patience: training ends after `max_epochs`, or `patience` epochs without a better validation
-        accuracy (at equal accuracy: loss).
+        accuracy (at equal accuracy: loss). None: after EPOCHS, or as many as make LEAST_STEPS where rows are few.
     average_epochs: what is validated, and kept, is the mean of the weights at the ends of the last so many epochs.
     label_smoothing: share of each target spread over all labels.
     unit_dropout, unit_replacement: probability that a unit of a training row is dropped, or becomes a random one.
@@ -48,7 +49,7 @@ class TrainConfig:
     warmup_steps: int = 0
     batch_tokens: int = 4096
     batch_rows: int = 16
-    max_epochs: int = 6
+    max_epochs: int | None = None
     patience: int = 12
     average_epochs: int = 2
     label_smoothing: float = 0.1
@@ -71,7 +72,7 @@ class TrainConfig:
             "warmup_steps": (self.warmup_steps >= 0, "at least 0"),
             "batch_tokens": (self.batch_tokens >= 1, "at least 1"),
             "batch_rows": (self.batch_rows >= 1, "at least 1"),
-            "max_epochs": (self.max_epochs >= 1, "at least 1"),
+            "max_epochs": (self.max_epochs is None or self.max_epochs >= 1, "at least 1"),
             "patience": (self.patience >= 1, "at least 1"),
             "average_epochs": (self.average_epochs >= 1, "at least 1"),
             "label_smoothing": (0 <= self.label_smoothing < 1, "in [0, 1)"),
@@ -114,10 +115,14 @@ class TrainConfig:
             return UnitAugmentation(self.unit_dropout, self.unit_replacement)
         return None
 
+    def n_epochs(self, n_batches: int) -> int:
+        """Epochs at most, of as many batches; LEAST_STEPS are steps of one process."""
+        return self.max_epochs or max(EPOCHS, -(-LEAST_STEPS // max(1, n_batches)))
+
     def learning_rate(self, step: int, progress: float) -> float:
         """Learning rate of one optimizer step.
 
-        step: steps done before it. progress: share of `max_epochs` done before it, in [0, 1).
+        step: steps done before it. progress: share of all epochs done before it, in [0, 1).
         """
         rate = self.lr * min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else self.lr
         if self.schedule == "inverse_sqrt":

@@ -88,6 +88,7 @@ class _Training:
         self.model, self.optimizer = self.accelerator.prepare(
             objective.module, optimizer, device_placement=[False, False]
         )
+        self.n_epochs = config.n_epochs(objective.batches.n_batches(0))
         self.counters = Counters()
         self.epoch_ends: list[
             list[Tensor]
@@ -100,7 +101,7 @@ class _Training:
         counters, config, main = self.counters, self.config, self.accelerator.is_main_process
         started = monotonic() - counters.seconds
         with TrainingLog(self.folder, counters.step, progress=progress, write=main) as log:
-            while counters.epoch < config.max_epochs and counters.since_best < config.patience:
+            while counters.epoch < self.n_epochs and counters.since_best < config.patience:
                 with steering(self.objective.module, self.rounded):
                     self._train_epoch(log)
                 counters.seconds = round(monotonic() - started, 3)
@@ -126,11 +127,11 @@ class _Training:
                 f"{world} processes: expected a batch for each, got fewer; use fewer or smaller batches"
             )
         best = "".join(f", best {name} {value:.4g}" for name, value in counters.best_metrics.items())
-        title = f"epoch {counters.epoch + 1} of at most {config.max_epochs}{best}"
+        title = f"epoch {counters.epoch + 1} of at most {self.n_epochs}{best}"
         self.model.train()
         mine = islice(batches.epoch(counters.epoch, counters.batch * world), rank, None, world)
         for batch in islice(log.steps(counters.batch, n_steps, title, mine), n_steps - counters.batch):
-            progress = (counters.epoch + counters.batch / n_steps) / config.max_epochs
+            progress = (counters.epoch + counters.batch / n_steps) / self.n_epochs
             for group in self.optimizer.param_groups:
                 group["lr"] = config.learning_rate(counters.step, progress)
             _seed_step(self.device, (config.seed, counters.step, rank))

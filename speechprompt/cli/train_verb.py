@@ -56,7 +56,10 @@ def train(
     lr: Annotated[
         float | None, typer.Option(help="Learning rate.  [default: 0.02]", show_default=False)
     ] = None,
-    max_epochs: Annotated[int | None, typer.Option(help="Epochs at most.", show_default=False)] = None,
+    max_epochs: Annotated[
+        int | None,
+        typer.Option(help="Epochs at most; the task's default, more of few recordings.", show_default=False),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(help="Epochs without a better validation before stopping.", show_default=False),

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,18 @@ def test_another_objective_learns_and_decides_its_own_best_epoch(tmp_path: Path)
     with torch.no_grad():
         check = objective.validate(accelerator=None)
     assert check.metrics["largest"] == best["valid_largest"]
+
+
+def test_few_batches_are_gone_through_more_often_where_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("speechprompt.train_config.LEAST_STEPS", 41)
+    config = replace(CONFIG, max_epochs=None, patience=100)
+    assert [config.n_epochs(n) for n in (1, 5, 6, 7, 1000)] == [41, 9, 7, 6, 6]
+    assert replace(config, max_epochs=2).n_epochs(1) == 2
+    begin_run(tmp_path / "run", replace(RECORD, training=config.to_dict()))
+    history = train_module(Regression(), config, tmp_path / "run")
+    assert len(history) == 9 and history[-1]["learning_rate"] < 0.01 * config.lr
 
 
 def test_its_columns_are_told_to_tensorboard(tmp_path: Path) -> None:
