@@ -34,7 +34,9 @@ from scripts.mini.synthesis import N_CHECKED_LINES, synthesize
 from scripts.mini.targets import Targets
 from scripts.mini.unit_judge import judge_units
 from scripts.mini.unit_training import BY_SPEAKER, UnitSettings, train_units
-from scripts.mini.voice import BEGINNING, TRAINING, train_voice
+from scripts.mini.voice import BEGINNING, PITCHED, TRAINING, train_voice
+from speechprompt.lm.folder import read_config
+from speechprompt.lm.prosody import ProsodyConfig
 from units.encoders.hubert import HubertEncoder
 from units.kmeans import load_codebook, save_codebook
 from units.quantizer import CodebookQuantizer
@@ -163,13 +165,32 @@ class Stages:
             first = CodebookQuantizer(encoder, load_codebook(path)[0])
             begun = train_voice(corpus, first, self.build / "voice_it1", self.data, BEGINNING)
         with self.timed("vocoder"):
-            heard = CodebookUnitLoss(
-                self._final_encoder().features, torch.from_numpy(load_codebook(self.codebook)[0])
-            )
             spoken = train_voice(
-                corpus, quantizer, self.build / "voice", self.data, TRAINING, begun.vocoder, heard
+                corpus,
+                quantizer,
+                self.build / "voice",
+                self.data,
+                TRAINING,
+                begun.vocoder,
+                self._heard(),
             )
         return spoken.vocoder
+
+    def pitched_vocoder(
+        self, corpus: PackedCorpus, quantizer: CodebookQuantizer, spoken: UnitVocoder
+    ) -> UnitVocoder:
+        """From the vocoder of the same units, one that also reads the F0 that the pGSLM says."""
+        prosody = ProsodyConfig(**read_config(self.build / "pgslm")["prosody"])
+        with self.timed("vocoder with pitch"):
+            out = self.build / "voice_pitched"
+            return train_voice(
+                corpus, quantizer, out, self.data, PITCHED, spoken, self._heard(), prosody
+            ).vocoder
+
+    def _heard(self) -> CodebookUnitLoss:
+        return CodebookUnitLoss(
+            self._final_encoder().features, torch.from_numpy(load_codebook(self.codebook)[0])
+        )
 
 
 def main(
@@ -187,7 +208,7 @@ def main(
     stages.languages(corpus, quantizer)
     vocoder = stages.vocoder(corpus, quantizer)
     assemble(build, stages.unit_encoder, stages.codebook, quantizer, vocoder, out)
-    assemble_prosodic(build, quantizer.spec, out.parent / PROSODY_NAME)
+    assemble_prosodic(build, stages.pitched_vocoder(corpus, quantizer, vocoder), out.parent / PROSODY_NAME)
     with stages.timed("prompt for inpainting"):
         add_inpainting_prompt(train_prompt(out, data / "text", build), quantizer.spec, out)
     megabytes = sum(f.stat().st_size for f in out.rglob("*") if f.is_file()) / 1e6

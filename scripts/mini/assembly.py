@@ -1,4 +1,4 @@
-"""The trained parts put together as stack folders: `mini`, and beside it `mini-prosody`, which shares its encoder."""
+"""The trained parts put together as stack folders: `mini`, and beside it `mini-prosody`, which hears by its encoder."""
 
 from __future__ import annotations
 
@@ -50,10 +50,15 @@ def add_inpainting_prompt(run: Path, spec: UnitSpec, out: Path) -> None:
     _write(out, spec, {"inpainting": INPAINTING.as_posix()})
 
 
-def assemble_prosodic(build: Path, spec: UnitSpec, out: Path) -> None:
-    """Write the stack whose language model is the pGSLM, beside `mini`, with whose other parts it hears and speaks."""
+def assemble_prosodic(build: Path, vocoder: UnitVocoder, out: Path) -> None:
+    """Write the stack whose language model is the pGSLM, beside `mini`, by whose encoder and codebook it hears.
+
+    vocoder: reads the F0 that the pGSLM says.
+    """
+    spec = vocoder.spec
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(build / "pgslm", out / "lm", ignore=_LEFT_OUT)
+    vocoder.save(out / "vocoder", torch.float16)
     write_stack_json(
         out,
         name=PROSODY_NAME,
@@ -61,7 +66,7 @@ def assemble_prosodic(build: Path, spec: UnitSpec, out: Path) -> None:
         encoder={"family": "hubert", "folder": f"../{NAME}/encoder", "layer": spec.layer},
         codebook=f"../{NAME}/codebook.safetensors",
         lm={"family": "pgslm", "folder": "lm"},
-        vocoder={"folder": f"../{NAME}/vocoder"},
+        vocoder={"folder": "vocoder"},
     )
 
 

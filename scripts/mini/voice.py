@@ -1,4 +1,4 @@
-"""The mini vocoder: its speakers and its training."""
+"""The mini vocoder, and the one that also reads pitch: their speakers and their training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import numpy as np
 from rich.console import Console
 
 from scripts.mini.corpus import PackedCorpus, held_out_sentences
+from speechprompt.lm.pgslm_speech import f0_for_vocoder, relative_f0
+from speechprompt.lm.prosody import ProsodyConfig
 from units.audio import read_audio
+from units.pitch import with_f0
 from units.quantizer import CodebookQuantizer
 from vocoder.base import UnitVocoder
 from vocoder.config import DurationPredictorConfig, HiFiGANConfig
@@ -55,9 +58,12 @@ TRAINING = replace(
     unit_weight=4.0,
     valid_every=500,
 )
+PITCHED = replace(
+    TRAINING, steps=600, adversarial_from_step=150, valid_every=200
+)  # from a vocoder of these units
 
 
-def generator_config(n_units: int, n_speakers: int) -> HiFiGANConfig:
+def generator_config(n_units: int, n_speakers: int, n_f0_bins: int = 0) -> HiFiGANConfig:
     """Half the published width and two of its three residual kernels: a sixth of the operations."""
     return HiFiGANConfig(
         num_embeddings=n_units,
@@ -68,6 +74,8 @@ def generator_config(n_units: int, n_speakers: int) -> HiFiGANConfig:
         multispkr=True,
         num_speakers=n_speakers,
         dur_predictor_params=DurationPredictorConfig(),
+        f0=n_f0_bins > 0,
+        f0_quant_num_bin=n_f0_bins,
     )
 
 
@@ -90,14 +98,22 @@ def choose_speakers(corpus: PackedCorpus) -> dict[str, np.ndarray]:
 
 
 def examples_of(
-    wave_list: list[np.ndarray], quantizer: CodebookQuantizer, speaker: int
+    wave_list: list[np.ndarray],
+    quantizer: CodebookQuantizer,
+    speaker: int,
+    prosody: ProsodyConfig | None = None,
 ) -> list[VocoderExample]:
-    """Waves with their units, cut to whole frames."""
+    """Waves with their units, cut to whole frames; with `prosody` also each unit's F0, as a pGSLM would say it."""
     made = []
     for wave, sequence in zip(wave_list, quantizer(wave_list), strict=True):
-        n_frames = min(sequence.n_frames, len(wave) // HOP)
+        n_frames, f0_F = min(sequence.n_frames, len(wave) // HOP), None
         pcm = np.round(wave[: n_frames * HOP] * 32767).astype(np.int16)
-        made.append(VocoderExample(pcm, sequence.units[:n_frames], speaker))
+        if prosody is not None:
+            heard = with_f0(sequence, wave, quantizer.sample_rate).deduplicate()
+            assert heard.durations is not None
+            f0_T = relative_f0(heard, prosody)
+            f0_F = f0_for_vocoder(f0_T, heard.durations, prosody, n_bins=prosody.n_f0_bins)[:n_frames]
+        made.append(VocoderExample(pcm, sequence.units[:n_frames], speaker, f0_F))
     return made
 
 
@@ -109,23 +125,27 @@ def train_voice(
     training: VocoderTraining,
     initial: UnitVocoder | None = None,
     unit_loss: UnitLoss | None = None,
+    prosody: ProsodyConfig | None = None,
 ) -> VocoderTrainingResult:
     """Train a vocoder of these units; continues where a killed run stopped.
 
     corpus: speech. quantizer: its units. out: folder for the vocoder and its checkpoints. data: folder with
     read_sentences_141, whose held-out sentences tell how it goes. initial: a vocoder of other units to begin with,
-    whose unit table has to be learned anew. unit_loss: keeps the message, see `vocoder.unit_loss`.
+    whose unit table has to be learned anew; or of these, without F0. unit_loss: keeps the message, see
+    `vocoder.unit_loss`. prosody: of the pGSLM whose F0 it is to read; None for none.
     """
     speakers = choose_speakers(corpus)
     examples = [
         example
         for number, clips in enumerate(speakers.values())
         for batch in corpus.batches(clips, 60.0)
-        for example in examples_of([corpus.wave(int(clip)) for clip in batch], quantizer, number)
+        for example in examples_of([corpus.wave(int(clip)) for clip in batch], quantizer, number, prosody)
     ]
-    valid = examples_of([read_audio(path) for path in held_out_sentences(data)[:6]], quantizer, 0)
+    sentences = [read_audio(path) for path in held_out_sentences(data)[:6]]
+    valid = examples_of(sentences, quantizer, 0, prosody)
+    n_bins = 0 if prosody is None else prosody.n_f0_bins
     return train_vocoder(
-        generator_config(quantizer.spec.n_units, len(speakers)),
+        generator_config(quantizer.spec.n_units, len(speakers), n_bins),
         examples,
         out,
         training,

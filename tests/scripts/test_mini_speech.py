@@ -9,20 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.mini import prosodic
+from scripts.mini import prosodic, voice
 from scripts.mini.assembly import assemble_prosodic
 from scripts.mini.corpus import Clip, pack
 from scripts.mini.denoiser import MILD_BATCHES, NOISE, SIDE, GrowingDamage
 from scripts.mini.sentences import cast
 from scripts.mini.synthesis import FLITE_VOICES, N_CHECKED_LINES, cast_voices, read_lines
 from scripts.question_pairs import SHARES, TEST_VARIANTS, Pair, draw_pairs, speak_pair
+from speechprompt.lm.folder import read_config
 from speechprompt.lm.mbart_config import MBartConfig
+from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.pretraining.config import PretrainConfig
 from speechprompt.stack_folder import load_stack
 from speechprompt.vocab import MBartVocab
 from tasks.registry import get_task
 from units.audio import read_audio
 from units.pitch import measure_f0
+from vocoder.schedule import VocoderTraining
 
 
 @pytest.fixture
@@ -119,12 +122,21 @@ def test_a_pgslm_is_trained_on_pitched_speech_and_stands_beside_the_stack(
     store = prosodic.pitched_store(corpus, make, tmp_path / "pitched")
     result = prosodic.train_prosodic(store, tmp_path / "pgslm")
     assert result.steps == 2 and np.isfinite(result.measures["valid_f0"])
+    first, *others = stack.vocoder.speakers
+    clips_of = {first: np.arange(len(corpus)), **dict.fromkeys(others, np.arange(0))}
+    monkeypatch.setattr(voice, "choose_speakers", lambda corpus: clips_of)
+    monkeypatch.setattr(voice, "held_out_sentences", lambda data: [])
+    training = VocoderTraining(steps=1, batch_size=2, segment_frames=8, adversarial_from_step=10)
+    prosody = ProsodyConfig(**read_config(tmp_path / "pgslm")["prosody"])
+    spoken = voice.train_voice(
+        corpus, make(), tmp_path / "voice", tmp_path, training, stack.vocoder, prosody=prosody
+    ).vocoder
     assets = tmp_path / "assets"
     assets.mkdir()
     (assets / "mini").symlink_to(stack.folder)
-    assemble_prosodic(tmp_path, stack.spec, assets / "mini-prosody")
+    assemble_prosodic(tmp_path, spoken, assets / "mini-prosody")
     opened = load_stack(assets / "mini-prosody")
     assert opened.lm.family == "pgslm" and opened.reads_prosody
     [units] = opened.quantize(files[0], f0=True)
     assert units.spec == stack.spec and units.durations is not None
-    assert len(opened.resynthesize(files[0])) > 0
+    assert opened.voice.needs_f0 and len(opened.voice.speak(units)) == units.n_frames * 320
