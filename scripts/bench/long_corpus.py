@@ -86,15 +86,14 @@ class Watch:
         return self.looks
 
     def _look(self) -> None:
-        done, hours = 0, 0.0
-        while not self._over.wait(0.02) or done < len(self._hours):
+        done, hours, over = 0, 0.0, False
+        while not over:  # once more when it is over: the last shards
+            over = self._over.wait(0.02)
             before = done
             while done < len(self._hours) and shard_path(self._out, done).exists():
                 hours, done = hours + self._hours[done], done + 1
             if done > before:
                 self.looks.append(Look(hours, resident_mib() - self._before, time.monotonic() - self._began))
-            if self._over.is_set() and done == before:
-                return
 
 
 def watched(dims: Dims, hours: float, folder: Path, shard_size: int = SHARD_SIZE) -> list[Look]:
