@@ -3,7 +3,7 @@
     python -m scripts.ablations spoken_digits --out tables/ablations
     python -m scripts.ablations keyword_spotting --data ROOT --stack STACK --of length,verbalizer --out tables/ks
 
-Each question changes one thing; all else is this package's default.
+Each question changes one thing; all else is this package's default, which is measured once.
 
     length       1, 2, 5, 10 and 20 positions in every layer
     depth        vectors in every layer against rows before the first, with equally many positions, and as many vectors
@@ -31,48 +31,48 @@ from speechprompt.stack_folder import load_stack
 from speechprompt.suite.command import run_command
 from speechprompt.suite.plan import Variant, plan_cells, require_known
 from speechprompt.suite.settings import method_settings, numbers, split_names
-from speechprompt.train_config import SCHEDULES
+from speechprompt.train_config import SCHEDULES, TrainConfig
 
-LENGTHS = (1, 2, 5, 10, 20)
-VERBALIZERS: dict[str, dict[str, Any]] = {
-    "random": {"verbalizer": "random"},
-    "frequency": {"verbalizer": "frequency"},
-    "learnable-logits": {"verbalizer": "learnable", "read": "logits"},
-    "learnable-hidden": {"verbalizer": "learnable", "read": "hidden"},
+CHANGES: dict[str, dict[str, dict[str, Any]]] = {
+    "length": {str(n): {"length": n} for n in (1, 2, 5, 10, 20)},
+    "verbalizer": {
+        "random": {"verbalizer": "random"},
+        "frequency": {"verbalizer": "frequency"},
+        "learnable-logits": {"verbalizer": "learnable", "read": "logits"},
+        "learnable-hidden": {"verbalizer": "learnable", "read": "hidden"},
+    },
+    "init": {name: {"init": name} for name in INITS},
+    "reading": {
+        "separators-1": {"n_separators": 1},
+        "separators-2": {"n_separators": 2},
+        "separators-3": {"n_separators": 3},
+        "scaled": {"length_normalization": True},
+        "mean": {"pool": "mean"},
+        "mean-scaled": {"pool": "mean", "length_normalization": True},
+    },
+    "schedule": {name: {"schedule": name} for name in SCHEDULES},
+    "averaging": {str(n): {"average_epochs": n} for n in (1, 2, 4)},  # epochs
 }
-READINGS: dict[str, dict[str, Any]] = {
-    "separators-1": {"n_separators": 1},
-    "separators-2": {"n_separators": 2},
-    "separators-3": {"n_separators": 3},
-    "scaled": {"length_normalization": True},
-    "mean": {"pool": "mean"},
-    "mean-scaled": {"pool": "mean", "length_normalization": True},
-}
-AVERAGED = (1, 2, 4)  # epochs
-QUESTIONS = ("length", "depth", "verbalizer", "init", "reading", "schedule", "averaging")
+QUESTIONS = ("depth", *CHANGES)
 
 
 def variants_of(questions: Sequence[str], n_layers: int, shared: dict[str, Any]) -> list[Variant]:
-    """Prompts that differ in one thing. n_layers: of the language model. shared: settings of all."""
-    length = PromptConfig().length
-    variants: dict[str, tuple[str, dict[str, Any]]] = {}
-    if "length" in questions:
-        variants |= {f"length-{n}": ("prompt", {"length": n}) for n in LENGTHS}
+    """`default`, and what differs from it in one thing. n_layers: of the language model. shared: settings of all."""
+    default = PromptConfig().to_dict() | TrainConfig().to_dict() | shared
+    length = default["length"]
+    variants = [Variant("default", "prompt", shared)]
     if "depth" in questions:
-        variants["depth-all-layers"] = ("prompt", {"length": length})
-        variants["depth-input"] = ("input-prompt", {"length": length})
-        variants["depth-input-as-many-weights"] = ("input-prompt", {"length": 2 * n_layers * length})
-    choices: dict[str, dict[str, dict[str, Any]]] = {
-        "verbalizer": VERBALIZERS,
-        "init": {name: {"init": name} for name in INITS},
-        "reading": READINGS,
-        "schedule": {name: {"schedule": name} for name in SCHEDULES},
-        "averaging": {str(n): {"average_epochs": n} for n in AVERAGED},
-    }
-    for question, named in choices.items():
-        if question in questions:
-            variants |= {f"{question}-{name}": ("prompt", settings) for name, settings in named.items()}
-    return [Variant(name, method, shared | settings) for name, (method, settings) in variants.items()]
+        rows = {"input": length, "input-as-many-weights": 2 * n_layers * length}
+        variants += [
+            Variant(f"depth-{name}", "input-prompt", shared | {"length": n}) for name, n in rows.items()
+        ]
+    variants += [
+        Variant(f"{question}-{name}", "prompt", shared | settings)
+        for question, named in CHANGES.items()
+        for name, settings in named.items()
+        if question in questions and default | settings != default
+    ]
+    return variants
 
 
 def main(

@@ -77,10 +77,15 @@ def test_list_shows_every_task(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ablations_differ_in_one_thing() -> None:
     variants = {v.name: v for v in ablations.variants_of(ablations.QUESTIONS, 12, {"max_epochs": 3})}
-    assert len(variants) == 5 + 3 + 4 + 3 + 6 + 3 + 3
+    assert len(variants) == 1 + 4 + 2 + 3 + 2 + 5 + 2 + 2
     assert all(variant.settings["max_epochs"] == 3 for variant in variants.values())
-    deep, rows = variants["depth-all-layers"], variants["depth-input-as-many-weights"]
-    assert 2 * 12 * deep.settings["length"] == rows.settings["length"]
+    assert variants["depth-input-as-many-weights"].settings["length"] == 2 * 12 * PromptConfig().length
+
+
+def test_ablations_measure_the_default_once_and_others_beside_it() -> None:
+    variants = {v.name: v for v in ablations.variants_of(["length"], 12, {"length": 20})}
+    assert list(variants) == ["default", "length-1", "length-2", "length-5", "length-10"]
+    assert variants["default"].settings == {"length": 20}
 
 
 def test_a_table_holds_the_papers_prompts_and_what_they_are_compared_with(
