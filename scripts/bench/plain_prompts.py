@@ -68,6 +68,26 @@ class PlainPrompts(nn.Module):
         """Scores at `<s>`, (B, N)."""
         return self.scores(batch.ids_BT)[torch.arange(len(batch)), batch.lengths_B - 1]
 
+    def labels_row_by_row(self, batch: Batch) -> Tensor:
+        """The likeliest labels (B,) as the release finds them (SpeechPrompt v2, `fairseq_cli/sample.py`).
+
+        Behind a linear verbalizer it takes rows one at a time and reads each anew for every token of the answer: for
+        the label, and, with the label behind it, for the end.
+        """
+        return torch.stack(
+            [
+                self._written(ids_T[:length])[0]
+                for ids_T, length in zip(batch.ids_BT, batch.lengths_B, strict=True)
+            ]
+        )
+
+    def _written(self, ids_T: Tensor, n_tokens: int = 2) -> Tensor:
+        first = len(ids_T)
+        for _ in range(n_tokens):
+            label_1 = self.scores(ids_T[None])[0, -1:].argmax(1)
+            ids_T = torch.cat([ids_T, label_1])
+        return ids_T[first:]
+
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross entropy of the labels: of every position, then masked."""
         scores_BTN = self.scores(batch.ids_BT)

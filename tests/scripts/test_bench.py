@@ -19,7 +19,7 @@ from scripts.bench.audio_units import noise_waves, pair
 from scripts.bench.machine import uses_bf16
 from scripts.bench.opt_peer import PeftPrompts, as_opt, opt_generate
 from scripts.bench.plain_prompts import PlainPrompts
-from scripts.bench.prompt_work import batch_of, prompted_pair
+from scripts.bench.prompt_work import N_LABELS, batch_of, prompted_pair
 from scripts.bench.vocoding import vocoding
 from speechprompt.decode import SamplingConfig, generate
 from speechprompt.lm.gslm import GSLM
@@ -64,6 +64,20 @@ def test_peft_has_our_labels_scores(lm: GSLM) -> None:
         torch.testing.assert_close(
             PeftPrompts(ours).label_logits(batch), ours.eval().label_logits(batch), rtol=1e-4, atol=1e-4
         )
+
+
+def test_row_by_row_the_release_finds_the_labels_of_a_batch(lm: GSLM) -> None:
+    ours, _ = prompted_pair(lm)
+    batch, plain = batch_of(lm, N_LABELS), PlainPrompts(ours)
+    with torch.no_grad():
+        plain.weight = torch.nn.Parameter(torch.eye(len(lm.vocab)))
+        logits_BV = plain.label_logits(batch)
+        ours.verbalizer.weight[:] = logits_BV - logits_BV.mean(
+            0
+        )  # a label for each row: how it departs from others
+        expected_B = ours.eval().label_logits(batch).argmax(1)
+        found_B = PlainPrompts(ours).labels_row_by_row(batch)
+    assert found_B.tolist() == expected_B.tolist() and len(set(found_B.tolist())) > 1
 
 
 def test_bfloat16_keeps_the_scores_within_its_rounding(lm: GSLM) -> None:
