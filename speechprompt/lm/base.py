@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -187,12 +186,6 @@ class UnitLM(nn.Module, ABC):
                 "language model: expected one in float32 to save, got a rounded one; save the other"
             )
         return self.state_dict()
-
-    def products(self) -> AbstractContextManager[object]:
-        """Where the layers' products are computed: in the type that their matrices are rounded to, if they are."""
-        if self.product_dtype is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.product_dtype)
 
     def shared_copy(self: LM) -> LM:
         """The same tensors in new modules: what is put between those stays out of this model."""

@@ -130,16 +130,14 @@ class GSLM(UnitLM):
 
     def prefix(self, key_LPD: Tensor, value_LPD: Tensor) -> Prefix:
         """Project prompt vectors (L, P, D) by each layer's k_proj and v_proj, biases included."""
-        with self.products():
-            return projected([layer.self_attn for layer in self._decoder_layers()], key_LPD, value_LPD)
+        return projected([layer.self_attn for layer in self._decoder_layers()], key_LPD, value_LPD)
 
     def key_value_inputs(self, x_BTD: Tensor) -> Tensor:
         """Each layer's input after its attention norm: (L, B, T, D)."""
         inputs = []
-        with self.products():
-            for index, layer in enumerate(self._decoder_layers()):
-                inputs.append(layer.attention_input(x_BTD))
-                x_BTD = layer(x_BTD, layer=index)
+        for index, layer in enumerate(self._decoder_layers()):
+            inputs.append(layer.attention_input(x_BTD))
+            x_BTD = layer(x_BTD, layer=index)
         return torch.stack(inputs)
 
     def forward(
@@ -152,17 +150,6 @@ class GSLM(UnitLM):
         key_padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Run all layers and the last norm, see UnitLM; ValueError for a prefix beside a cache, or a full cache."""
-        with self.products():
-            return self._run(x_BTD, prefix, cache, read_positions, key_padding_mask)
-
-    def _run(
-        self,
-        x_BTD: Tensor,
-        prefix: Prefix | None,
-        cache: KVCache | None,
-        read_positions: Tensor | None,
-        key_padding_mask: Tensor | None,
-    ) -> Tensor:
         n_new = x_BTD.shape[1]
         if cache is not None:
             cache.require_room(n_new, prefix)

@@ -7,14 +7,12 @@ Shapes: D model dimension, P prompt positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechprompt.lm.attention import SelfAttention
 from speechprompt.lm.gslm import GSLM
+from speechprompt.lm.rounded_linear import RoundedLinear
 from speechprompt.lm.transformer import DecoderLayer
 
 
@@ -30,7 +28,7 @@ def rounded(lm: GSLM, *, fingerprint: str | None = None) -> GSLM:
     for layer in copied.layers:
         assert isinstance(layer, DecoderLayer)
         layer.self_attn = RoundedAttention(layer.self_attn)
-        layer.fc1, layer.fc2 = rounded_linear([layer.fc1]), rounded_linear([layer.fc2])
+        layer.fc1, layer.fc2 = RoundedLinear([layer.fc1]), RoundedLinear([layer.fc2])
     copied.product_dtype, copied.rounded_from = torch.bfloat16, fingerprint or lm.fingerprint()
     copied.freeze()
     return copied
@@ -46,36 +44,16 @@ class RoundedAttention(SelfAttention):
     def __init__(self, attention: SelfAttention) -> None:
         nn.Module.__init__(self)  # the projections of SelfAttention are not made
         self.n_heads = attention.n_heads
-        self.qkv_proj = rounded_linear([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.out_proj = rounded_linear([attention.out_proj])
+        self.qkv_proj = RoundedLinear([attention.q_proj, attention.k_proj, attention.v_proj])
+        self.out_proj = RoundedLinear([attention.out_proj])
 
     def project(self, x: Tensor, queried: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """See SelfAttention."""
-        if queried is x:
-            query, key, value = self.qkv_proj(x).chunk(3, dim=-1)
-            return query, key, value
-        key, value = self._third(x, 1, 3).chunk(2, dim=-1)
-        return self._third(queried, 0, 1), key, value
+        """See SelfAttention. Where only some positions ask, which the last layer knows, all queries are made anyhow."""
+        query, key, value = self.qkv_proj(x).chunk(3, dim=-1)
+        return query if queried is x else self.qkv_proj(queried).chunk(3, dim=-1)[0], key, value
 
     def key_value(self, key_PD: Tensor, value_PD: Tensor) -> tuple[Tensor, Tensor]:
         """See SelfAttention."""
-        return self.split(self._third(key_PD[None], 1, 2)), self.split(self._third(value_PD[None], 2, 3))
-
-    def _third(self, x: Tensor, start: int, end: int) -> Tensor:
-        """Project by the thirds from `start` to before `end`: 0 makes queries, 1 keys, 2 values."""
-        third = self.qkv_proj.out_features // 3
-        chosen = slice(start * third, end * third)
-        return F.linear(x, self.qkv_proj.weight[chosen], self.qkv_proj.bias[chosen])
-
-
-def rounded_linear(parts: Sequence[nn.Linear]) -> nn.Linear:
-    """One frozen layer that computes what the given ones compute of the same input, one after another, in bfloat16."""
-    with torch.device("meta"):
-        linear = nn.Linear(parts[0].in_features, sum(part.out_features for part in parts))
-    linear.weight = _frozen([part.weight for part in parts])
-    linear.bias = _frozen([part.bias for part in parts])
-    return linear
-
-
-def _frozen(tensors: Sequence[Tensor]) -> nn.Parameter:
-    return nn.Parameter(torch.cat([t.detach().to(torch.bfloat16) for t in tensors]), requires_grad=False)
+        made = self.qkv_proj(torch.cat([key_PD, value_PD])[None])
+        _, key, value = made.chunk(3, dim=-1)
+        return self.split(key[:, : len(key_PD)]), self.split(value[:, len(key_PD) :])
