@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from speechprompt.lm.attention import SelfAttention
 from speechprompt.lm.gslm import GSLM
-from speechprompt.lm.rounded_linear import RoundedLinear
 from speechprompt.lm.transformer import DecoderLayer
+from units.rounded_linear import RoundedLinear
 
 
 def rounded(lm: GSLM, *, fingerprint: str | None = None) -> GSLM:

@@ -135,9 +135,9 @@ def test_weights_stored_in_half_precision_are_computed_in_float32(hubert_folder:
     assert not any(p.requires_grad for p in encoder._model.parameters())
 
 
-def test_bfloat16_stays_near_float32(hubert_folder: Path, waves: list[np.ndarray]) -> None:
-    exact_BFD, _ = HubertEncoder(hubert_folder, 2).encode(waves[:3])
-    rough_BFD, _ = HubertEncoder(hubert_folder, 2, dtype=torch.bfloat16).encode(waves[:3])
+def test_bfloat16_stays_near_float32(folder: Path, waves: list[np.ndarray]) -> None:
+    exact_BFD, _ = HubertEncoder(folder, 2).encode(waves[:3])
+    rough_BFD, _ = HubertEncoder(folder, 2, dtype=torch.bfloat16).encode(waves[:3])
     assert rough_BFD.dtype == torch.float32
     error = (rough_BFD - exact_BFD).square().mean() / exact_BFD.square().mean()
     assert 0 < error < 1e-2

@@ -63,6 +63,32 @@ def test_length_batches_hold_every_index_once(lengths: list[int], max_total: int
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= max_total
 
 
+@given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 300), st.integers(1, 200))
+def test_a_batch_with_enough_takes_in_no_row_that_is_much_shorter(
+    lengths: list[int], max_total: int, enough: int
+) -> None:
+    batches = list(length_batches(lengths, max_total, enough=enough))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = lengths[batch[0]]
+        assert len(batch) == 1 or len(batch) * longest <= max_total
+        for place, index in enumerate(batch):
+            assert longest * place < enough or lengths[index] >= 0.9 * longest
+
+
+def test_on_a_cpu_little_is_padding_and_short_clips_are_read_together() -> None:
+    seen: list[list[int]] = []
+
+    class Spy(LogMelEncoder):
+        def encode(self, waves):  # type: ignore[no-untyped-def]
+            seen.append([len(wave) // 1600 for wave in waves])
+            return super().encode(waves)
+
+    lengths = [120, 118, 60, 59, 40, 10, 10, 9, 4]  # tenths of a second
+    CodebookQuantizer(Spy(20), CENTROIDS)([np.zeros(1600 * n, np.float32) for n in lengths])
+    assert seen == [[120, 118], [60, 59], [40], [10, 10, 9, 4]]
+
+
 def test_bad_waves_are_the_users_error(quantizer: CodebookQuantizer) -> None:
     good = np.zeros(4000, np.float32)
     with pytest.raises(AudioError, match=r"5\.0 ms"):

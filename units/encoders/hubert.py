@@ -27,6 +27,7 @@ from transformers.utils import cached_file
 from units.encoders.frame_counts import frame_counts
 from units.errors import InputError
 from units.hf_loading import loading
+from units.rounded_linear import RoundedLinear
 
 _FAMILY = ("hubert", "wav2vec2", "wavlm", "unispeech", "unispeech-sat")
 
@@ -56,7 +57,7 @@ class HubertEncoder:
         layer: 1-based; None for the last.
         name: identity in the UnitSpec; None for the last part of `source`.
         dtype: float32, or bfloat16/float16 to compute under autocast; weights are float32 however they are
-        stored.
+            stored, but for matrices of bfloat16 products, which are rounded once.
 
         Raises InputError: nothing loadable at `source`, a model of another family, missing weights, no such
         layer.
@@ -81,6 +82,8 @@ class HubertEncoder:
         # With batch norm in front of the positional convolution, zeroed padding would not stay zero.
         self._one_by_one = bool(getattr(config, "conv_pos_batch_norm", False))
         self._model = _load_model(source, config, self.layer).to(self.device)
+        if dtype == torch.bfloat16:
+            _round_matrices(self._model)
 
     def n_frames(self, n_samples: int) -> int:
         """Frames given for a wave of `n_samples` samples; 0 where it is shorter than the receptive field."""
@@ -204,6 +207,16 @@ def _load_model(source: str | Path, config: PreTrainedConfig, n_layers: int) -> 
     if getattr(config, "do_stable_layer_norm", False):
         model.encoder.layer_norm = nn.Identity()  # hidden_states[layer] is taken before the final norm
     return model.eval().requires_grad_(False)
+
+
+def _round_matrices(model: nn.Module) -> None:
+    """Put rounded layers in the place of linear ones, but where WavLM's attention reads the matrices itself."""
+    for parent in list(model.modules()):
+        if type(parent).__name__.startswith("WavLMAttention"):
+            continue
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear:
+                setattr(parent, name, RoundedLinear([child]))
 
 
 def _read_preprocessing(source: str | Path) -> dict[str, Any]:

@@ -20,18 +20,19 @@ class RoundedLinear(nn.Linear):
     """Computes what the given layers compute of the same input, one after another, in bfloat16.
 
     Args:
-        parts: layers with a bias, as they were trained; not changed.
+        parts: layers, with a bias or all without, as they were trained; not changed.
 
     Attributes:
         weight: (O, I) bfloat16, frozen; on a CPU whose oneDNN multiplies bfloat16 in its layout, elsewhere in rows.
-        bias: (O,) bfloat16, frozen.
+        bias: (O,) bfloat16, frozen, or None.
     """
 
     def __init__(self, parts: Sequence[nn.Linear]) -> None:
         nn.Module.__init__(self)  # no float32 matrix is made first
         weight_OI = _rounded([part.weight for part in parts])
         self.weight = nn.Parameter(laid_out(weight_OI), requires_grad=False)
-        self.bias = nn.Parameter(_rounded([part.bias for part in parts]), requires_grad=False)
+        biases = [part.bias for part in parts if part.bias is not None]
+        self.bias = nn.Parameter(_rounded(biases), requires_grad=False) if biases else None  # type: ignore[assignment]
         self.out_features, self.in_features = weight_OI.shape
         self._turned: Tensor | None = None
 

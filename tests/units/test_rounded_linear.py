@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechprompt.lm import rounded_linear
-from speechprompt.lm.rounded_linear import RoundedLinear
+from units import rounded_linear
+from units.rounded_linear import RoundedLinear
 
 ROUNDING = 2.0**-7  # of the largest value: sums in another order, rounded to eight bits once
 
