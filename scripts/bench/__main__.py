@@ -1,6 +1,7 @@
 """Speed and memory beside the plain ways, on one machine, printed and as JSON.
 
-Seconds are medians of ways that take turns in one process; peaks of memory are measured in a process for each way.
+Seconds are medians of ways that take turns in one process; peaks of memory are measured in a process for each way. A
+work's line is printed when it is done; with GSLM's dimensions all take half an hour.
 
 python -m scripts.bench --out bench.json [--dims gslm|mini|tiny] [--rounds 7]
 """
@@ -16,21 +17,11 @@ from typing import Annotated
 import typer
 
 from scripts.bench.alternating import Comparison, alternate
-from scripts.bench.dims import DIMS, Dims
+from scripts.bench.dims import DIMS
 from scripts.bench.machine import ready
 from scripts.bench.memory import as_text, growth_in_child, require_name
 from scripts.bench.works import works
 from units.atomic import atomic_path
-
-
-def measure(dims: Dims, rounds: int) -> dict[str, Comparison]:
-    """Seconds of all works, on random weights.
-
-    Args:
-        dims: how large.
-        rounds: that count.
-    """
-    return {name: alternate(build(), rounds) for name, build in works(dims).items()}
 
 
 def lines(name: str, result: Comparison, mib: Mapping[str, float | None]) -> list[str]:
@@ -61,7 +52,8 @@ def main(
     kind = "bfloat16" if machine["bf16"] else "float32, for want of bfloat16 in hardware"
     print(f"{machine['processor']}, {threads} threads, dims {dims}; ours multiplies in {kind}")
     results = {}
-    for name, result in measure(DIMS[dims], rounds).items():
+    for name, build in works(DIMS[dims]).items():
+        result = alternate(build(), rounds)
         mib = {way: growth_in_child(dims, name, way, threads) for way in result.seconds}
         print("\n".join(lines(name, result, mib)), flush=True)
         results[name] = {**asdict(result), "mib": mib}

@@ -56,7 +56,10 @@ def write_encoder(folder: Path, hubert: dict[str, Any]) -> None:
         hubert: settings of transformers' HubertConfig, beside its defaults, which are HuBERT base.
     """
     from transformers import HubertConfig, HubertModel
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()  # that later layers are left out is meant so
+    logging.disable_progress_bar()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         HubertModel(HubertConfig(**hubert)).save_pretrained(folder)
