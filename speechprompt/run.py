@@ -5,49 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from speechprompt.checkpoint import load_prompt
 from speechprompt.classifier import restore_classifier
 from speechprompt.lm.base import UnitLM
+from speechprompt.opened_run import OpenedRun
 from speechprompt.prompt_config import PromptConfig
 from speechprompt.prompted import PromptedLM
 from speechprompt.run_record import RunError, RunRecord, read_record
 from speechprompt.sequence.prompted import restore_sequence
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
-from speechprompt.training_log import read_log
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What `train` gives and `load_run` opens.
+class Run(OpenedRun):
+    """What `train` gives and `load_run` opens; stack: with encoder, codebook and LM.
 
-    folder: the run. record: its `run.json`. stack: encoder, codebook and LM. prompted: the classifier, or the
-    model of a sequence task, in evaluation mode, with the best epoch's weights.
+    prompted: the classifier, or the model of a sequence task, in evaluation mode, with the best epoch's weights.
     """
 
-    folder: Path
-    record: RunRecord
-    stack: Stack
     prompted: PromptedLM
-
-    @property
-    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        """Metrics by split: "valid" from training, others once `evaluate` has been called."""
-        return read_record(self.folder).metrics
 
     @property
     def n_offsets(self) -> int:
         """How often a recording is quantized to be understood; a text is said of one reading."""
         return 1 if self.record.symbols else PromptConfig.from_dict(self.record.prompt).n_offsets
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """One row per epoch: `training_log.COLUMNS`."""
-        return read_log(self.folder)
 
 
 def load_run(

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from speechprompt.checkpoint import begin_run, load_prompt, require_free
-from speechprompt.generate.pair_training import TRAINING
+from speechprompt.generate.pair_training import TRAINING, generation_record
 from speechprompt.generate.prompted_continuation import ContinuationObjective, PromptedContinuation, n_given
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.pgslm import PGSLM
+from speechprompt.opened_run import OpenedRun
 from speechprompt.perplexity import perplexity_measures
 from speechprompt.prompt import make_prompt
 from speechprompt.run import stack_of_run
-from speechprompt.run_record import RunError, RunRecord, read_record, record_metrics
+from speechprompt.run_record import RunError, read_record, record_metrics
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
 from speechprompt.task_units import one_process_first, quantize_utterances
 from speechprompt.train_config import TrainConfig
 from speechprompt.trainer import train_module
-from speechprompt.training_log import read_log
 from tasks.base import Task
 from tasks.registry import get_task
 from units.errors import InputError
@@ -52,23 +52,15 @@ class ContinuationConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class ContinuationRun:
+class ContinuationRun(OpenedRun):
     """What `train_continuation` gives and `load_continuation_run` opens.
 
-    folder: the run. record: its `run.json`. stack: with the language model it steers. prompted: in evaluation mode,
-    with the best epoch's weights; `prompted.prefix()` is what `continue_speech` takes. config: what was trained.
+    stack: with the language model it steers. prompted: in evaluation mode, with the best epoch's weights;
+    `prompted.prefix()` is what `continue_speech` takes. config: what was trained.
     """
 
-    folder: Path
-    record: RunRecord
-    stack: Stack
     prompted: PromptedContinuation
     config: ContinuationConfig
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """One row per epoch."""
-        return read_log(self.folder)
 
 
 def train_continuation(
@@ -103,8 +95,19 @@ def train_continuation(
             for split in ("train", "valid")
         )
     objective = ContinuationObjective(prompted, train_rows, valid_rows, config.seed_ratios, training)
+    prompt = asdict(config)
+    generation = {"seed_ratios": prompt.pop("seed_ratios")}
+    record = generation_record(
+        task,
+        stack,
+        prompted,
+        lm_fingerprint=stack.lm_fingerprint,
+        prompt=prompt,
+        generation=generation,
+        training=training,
+    )
     with one_process_first(stack):  # the others then find the run begun
-        begin_run(out, _record(task, stack, prompted, config, training))
+        begin_run(out, record)
     train_module(objective, training, out, progress=progress)
     return ContinuationRun(Path(out), read_record(out), stack, prompted, config)
 
@@ -173,27 +176,3 @@ def _prompted(stack: Stack, config: ContinuationConfig) -> PromptedContinuation:
         )
     prompt = make_prompt("deep", config.length, lm, seed=config.seed, dropout=config.dropout)
     return PromptedContinuation(lm, prompt).to(lm.device)
-
-
-def _record(
-    task: Task,
-    stack: Stack,
-    prompted: PromptedContinuation,
-    config: ContinuationConfig,
-    training: TrainConfig,
-) -> RunRecord:
-    prompt = asdict(config)
-    generation = {"seed_ratios": prompt.pop("seed_ratios")}
-    return RunRecord(
-        task=task.name,
-        data=None if task.root is None else str(task.root.resolve()),
-        labels=(),
-        stack=stack.source,
-        spec=stack.spec,
-        lm_fingerprint=stack.lm_fingerprint,
-        prompt=prompt,
-        training=training.to_dict(),
-        trainable_parameters=prompted.n_trainable,
-        frozen_parameters=prompted.n_frozen,
-        generation=generation,
-    )

@@ -7,34 +7,25 @@ from pathlib import Path
 
 from speechprompt.generate.inpainter import GapReading, Inpainter, InpaintingConfig
 from speechprompt.generate.pair_training import open_pair_run
-from speechprompt.run_record import RunRecord
+from speechprompt.opened_run import OpenedRun
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.seq2seq.prompted import PromptedMBart, build_prompted
 from speechprompt.stack import Stack
-from speechprompt.training_log import read_log
 
 TASK = "inpainting"
 
 
 @dataclass(frozen=True, eq=False)
-class InpaintingRun:
+class InpaintingRun(OpenedRun):
     """What `train_inpainting` gives and `load_inpainting_run` opens.
 
-    folder: the run. record: its `run.json`. stack: encoder, codebook, encoder-decoder. prompted: in evaluation mode,
-    with the best epoch's weights. config: what it was trained to fill.
+    stack: with encoder, codebook, encoder-decoder. prompted: in evaluation mode, with the best epoch's weights.
+    config: what it was trained to fill.
     """
 
-    folder: Path
-    record: RunRecord
-    stack: Stack
     prompted: PromptedMBart
     config: InpaintingConfig
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """One row per epoch."""
-        return read_log(self.folder)
 
     def inpainter(self, writing: WritingConfig | None = None) -> Inpainter:
         """What fills gaps as this run learned it."""

@@ -14,6 +14,7 @@ from speechprompt.seq2seq.objective import PairObjective
 from speechprompt.seq2seq.prompted import PromptedMBart, build_prompted, restore_prompted
 from speechprompt.stack import Stack
 from speechprompt.stack_folder import load_stack
+from speechprompt.steered import Steered
 from speechprompt.task_units import one_process_first
 from speechprompt.train_config import TrainConfig
 from speechprompt.trainer import train_module
@@ -56,8 +57,18 @@ def train_on_pairs(
     with one_process_first(stack):  # the others then find the units in the cache
         copies, valid = make(prompted)
     objective = PairObjective(prompted, copies, valid, training, marked_weight=marked_weight)
+    record = generation_record(
+        task,
+        stack,
+        prompted,
+        lm_fingerprint=stack.seq2seq.fingerprint(),
+        prompt=prompt.to_dict(),
+        generation=generation,
+        training=training,
+        method="finetune" if prompt.finetune else "prompt",
+    )
     with one_process_first(stack):  # the others then find the run begun
-        begin_run(out, _record(task, stack, prompted, prompt, generation, training))
+        begin_run(out, record)
     train_module(objective, training, out, progress=progress)
     return prompted
 
@@ -94,25 +105,29 @@ def open_pair_run(
     return record, stack, restore_prompted(stack.seq2seq, config, load_prompt(folder, fingerprint))
 
 
-def _record(
+def generation_record(
     task: Task,
     stack: Stack,
-    prompted: PromptedMBart,
-    prompt: Seq2SeqPromptConfig,
+    model: Steered,
+    *,
+    lm_fingerprint: str,
+    prompt: Mapping[str, Any],
     generation: Mapping[str, Any],
     training: TrainConfig,
+    method: str = "prompt",
 ) -> RunRecord:
+    """What `run.json` says of a model that writes units. prompt, generation: settings, as plain values."""
     return RunRecord(
         task=task.name,
         data=None if task.root is None else str(task.root.resolve()),
         labels=(),
         stack=stack.source,
         spec=stack.spec,
-        lm_fingerprint=stack.seq2seq.fingerprint(),
-        prompt=prompt.to_dict(),
+        lm_fingerprint=lm_fingerprint,
+        prompt=dict(prompt),
         training=training.to_dict(),
-        trainable_parameters=prompted.n_trainable,
-        frozen_parameters=prompted.n_frozen,
-        method="finetune" if prompt.finetune else "prompt",
+        trainable_parameters=model.n_trainable,
+        frozen_parameters=model.n_frozen,
+        method=method,
         generation=dict(generation),
     )

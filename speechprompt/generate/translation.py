@@ -16,7 +16,8 @@ import numpy as np
 
 from speechprompt.checkpoint import require_free
 from speechprompt.generate.pair_training import TRAINING, Pairs, open_pair_run, train_on_pairs
-from speechprompt.run_record import RunRecord, read_record
+from speechprompt.opened_run import OpenedRun
+from speechprompt.run_record import read_record
 from speechprompt.seq2seq.batch import Pair
 from speechprompt.seq2seq.config import Seq2SeqPromptConfig
 from speechprompt.seq2seq.decoding import WritingConfig, write_units
@@ -46,16 +47,13 @@ class TranslationConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class TranslationRun:
+class TranslationRun(OpenedRun):
     """What `train_translation` gives and `load_translation_run` opens.
 
-    folder: the run. record: its `run.json`. stack: encoder, codebook, encoder-decoder, vocoder. prompted: in evaluation
-    mode, with the best epoch's weights. config: see TranslationConfig.
+    stack: with encoder, codebook, encoder-decoder, vocoder. prompted: in evaluation mode, with the best epoch's
+    weights. config: see TranslationConfig.
     """
 
-    folder: Path
-    record: RunRecord
-    stack: Stack
     prompted: PromptedMBart
     config: TranslationConfig
 
