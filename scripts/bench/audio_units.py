@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scripts.bench.alternating import Ways
 from scripts.bench.machine import uses_bf16
 from units.encoders.hubert import HubertEncoder
+from units.hf_loading import silent
 from units.quantizer import CodebookQuantizer
 from units.types import Wave
 
@@ -31,7 +32,8 @@ class FileByFile:
         from sklearn.cluster import KMeans
         from transformers import HubertModel
 
-        self.model: Any = HubertModel.from_pretrained(folder, num_hidden_layers=layer).eval()
+        with silent():  # says nothing of the layers left out, which is meant so
+            self.model: Any = HubertModel.from_pretrained(folder, num_hidden_layers=layer).eval()
         self.layer = layer
         # Fitted on its own centres, it is a fitted estimator with these very centres.
         start = KMeans(len(centroids_KD), init=centroids_KD, n_init=1, max_iter=1)
@@ -56,11 +58,8 @@ def write_encoder(folder: Path, hubert: dict[str, Any]) -> None:
         hubert: settings of transformers' HubertConfig, beside its defaults, which are HuBERT base.
     """
     from transformers import HubertConfig, HubertModel
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # that later layers are left out is meant so
-    logging.disable_progress_bar()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), silent():
         torch.manual_seed(0)
         HubertModel(HubertConfig(**hubert)).save_pretrained(folder)
 

@@ -68,25 +68,22 @@ class PlainPrompts(nn.Module):
         """Scores at `<s>`, (B, N)."""
         return self.scores(batch.ids_BT)[torch.arange(len(batch)), batch.lengths_B - 1]
 
+    @torch.no_grad()
     def labels_row_by_row(self, batch: Batch) -> Tensor:
         """The likeliest labels (B,) as the release finds them (SpeechPrompt v2, `fairseq_cli/sample.py`).
 
         Behind a linear verbalizer it takes rows one at a time and reads each anew for every token of the answer: for
         the label, and, with the label behind it, for the end.
         """
-        return torch.stack(
-            [
-                self._written(ids_T[:length])[0]
-                for ids_T, length in zip(batch.ids_BT, batch.lengths_B, strict=True)
-            ]
-        )
+        rows = zip(batch.ids_BT, batch.lengths_B, strict=True)
+        return torch.cat([self._written(ids_T[:length]) for ids_T, length in rows])
 
-    def _written(self, ids_T: Tensor, n_tokens: int = 2) -> Tensor:
-        first = len(ids_T)
-        for _ in range(n_tokens):
-            label_1 = self.scores(ids_T[None])[0, -1:].argmax(1)
-            ids_T = torch.cat([ids_T, label_1])
-        return ids_T[first:]
+    def _written(self, ids_T: Tensor) -> Tensor:
+        label_1 = self.scores(ids_T[None])[0, -1:].argmax(1)
+        self.scores(torch.cat([ids_T, label_1])[None])[0, -1:].argmax(
+            1
+        )  # the end, which is not part of the label
+        return label_1
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross entropy of the labels: of every position, then masked."""

@@ -72,9 +72,8 @@ def test_row_by_row_the_release_finds_the_labels_of_a_batch(lm: GSLM) -> None:
     with torch.no_grad():
         plain.weight = torch.nn.Parameter(torch.eye(len(lm.vocab)))
         logits_BV = plain.label_logits(batch)
-        ours.verbalizer.weight[:] = logits_BV - logits_BV.mean(
-            0
-        )  # a label for each row: how it departs from others
+        # A label for each row: how it departs from the others.
+        ours.verbalizer.weight[:] = logits_BV - logits_BV.mean(0)
         expected_B = ours.eval().label_logits(batch).argmax(1)
         found_B = PlainPrompts(ours).labels_row_by_row(batch)
     assert found_B.tolist() == expected_B.tolist() and len(set(found_B.tolist())) > 1
