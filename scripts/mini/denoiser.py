@@ -36,7 +36,7 @@ LANGUAGE = "und"  # a mix
 NOISE = DenoisingConfig(masked=0.35, random=0.0, mean_span=14, mask_each=True, shaken=0.2)
 MILD_NOISE, MILD_BATCHES = replace(NOISE, masked=0.1, shaken=0.0), 300
 PRETRAINING = PretrainConfig(
-    steps=2_400, batch_tokens=4096, lr=1.5e-3, warmup_steps=150, check_every=100, bf16=True
+    steps=5_000, batch_tokens=4096, lr=1.5e-3, warmup_steps=150, check_every=100, bf16=True
 )
 ALL_LINES = 10**6
 READING_SEED = 1  # of the second reading's voices
