@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from speechprompt.lm.base import UnitLM
-from speechprompt.lm.cache import Prefix
+from speechprompt.lm.cache import KVCache, Prefix
 from units.errors import InputError
 
 ENDED = -1  # stands for a row that has ended, in the steps of `stream`
+# Tokens of the seeds that a CPU reads at once, all rows together: products gain nothing from more, and what the layers
+# hold meanwhile grows with it.
+_READ_TOKENS = 512
 
 
 @dataclass(frozen=True)
@@ -104,15 +107,9 @@ def stream(
     uniform_BS = np.stack(
         [np.random.default_rng((config.seed, i)).random(config.max_units) for i in range(len(rows))]
     )
-    cache = lm.new_cache(len(rows), ids_BT.shape[1] + config.max_units, prefix=prefix)
-    padding_BT = ids_BT.eq(vocab.pad)
-    n_before_B = (~padding_BT).sum(1)
-    hidden_B1D = lm(
-        lm.embed(ids_BT),
-        cache=cache,
-        read_positions=torch.full((len(rows), 1), ids_BT.shape[1] - 1, device=lm.device),
-        key_padding_mask=padding_BT if bool(padding_BT.any()) else None,
-    )
+    cache = lm.new_cache(len(rows), ids_BT.shape[1] + config.max_units - 1, prefix=prefix)
+    n_before_B = ids_BT.ne(vocab.pad).sum(1)
+    hidden_B1D = _read(lm, ids_BT, cache)
     heard_BT, ended_B = ids_BT, torch.zeros(len(rows), dtype=torch.bool, device=lm.device)
     for step in range(config.max_units):
         logits_BU = lm.logits(hidden_B1D[:, 0].float(), choice_U)
@@ -130,6 +127,23 @@ def stream(
         if step + 1 < config.max_units:
             heard_BT = torch.cat([heard_BT, next_B[:, None]], dim=1)
             hidden_B1D = lm(lm.embed(next_B[:, None], n_before_B=n_before_B + step), cache=cache)
+
+
+def _read(lm: UnitLM, ids_BT: Tensor, cache: KVCache) -> Tensor:
+    """Fill the cache with the rows given; the final hidden state of their last tokens, (B, 1, D)."""
+    n_rows, n_tokens = ids_BT.shape
+    at_once = max(1, _READ_TOKENS // n_rows) if lm.device.type == "cpu" else n_tokens
+    embedded_BTD, padding_BT = lm.embed(ids_BT), ids_BT.eq(lm.vocab.pad)
+    is_padded = bool(padding_BT.any())
+    for start in range(0, n_tokens, at_once):
+        part = slice(start, min(start + at_once, n_tokens))
+        hidden_B1D = lm(
+            embedded_BTD[:, part],
+            cache=cache,
+            read_positions=torch.full((n_rows, 1), part.stop - part.start - 1, device=lm.device),
+            key_padding_mask=padding_BT[:, part] if is_padded else None,
+        )
+    return hidden_B1D
 
 
 def penalised(logits_BU: Tensor, choice_U: Tensor, heard_BT: Tensor, config: SamplingConfig) -> Tensor:

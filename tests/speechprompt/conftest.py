@@ -10,8 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import OPTConfig, OPTForCausalLM
 
 from speechprompt.cli import run as run_command_line
+from speechprompt.lm.base import UnitLM
+from speechprompt.lm.causal_hf import CausalHF
+from speechprompt.lm.causal_units import CausalVocab
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.pgslm import PGSLM
@@ -39,6 +43,29 @@ def random_lm(seed: int = 0, *, n_layers: int = 3, n_units: int = 20, dropout: f
 @pytest.fixture
 def lm() -> GSLM:
     return random_lm()
+
+
+def causal_lm() -> CausalHF:
+    """Units as the last tokens of a small OPT of random weights."""
+    torch.manual_seed(0)
+    config = OPTConfig(
+        vocab_size=24,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+    )
+    hf = OPTForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in hf.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return CausalHF(hf, CausalVocab(torch.arange(4, 24).numpy(), 24, 2, 2))
+
+
+@pytest.fixture(params=["gslm", "causal_hf"])
+def any_lm(request: pytest.FixtureRequest) -> UnitLM:
+    return random_lm() if request.param == "gslm" else causal_lm()
 
 
 @pytest.fixture(scope="session")

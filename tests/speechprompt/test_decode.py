@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from speechprompt import decode
 from speechprompt.decode import ENDED, SamplingConfig, choose, generate, penalised, stream
+from speechprompt.lm.base import UnitLM
 from speechprompt.lm.gslm import GSLM
 from units.errors import InputError
 
@@ -21,9 +23,11 @@ def share_of_choices(config: SamplingConfig, n_draws: int = 4000) -> np.ndarray:
 
 @torch.no_grad()
 @pytest.mark.parametrize("with_prefix", [False, True])
+@pytest.mark.parametrize("read_tokens", [decode._READ_TOKENS, 6])
 def test_greedy_decoding_with_a_cache_equals_running_everything_at_every_step(
-    lm: GSLM, with_prefix: bool
+    lm: GSLM, with_prefix: bool, read_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(decode, "_READ_TOKENS", read_tokens)
     vectors = torch.randn(lm.n_layers, 3, lm.d_model, generator=torch.Generator().manual_seed(0))
     prefix = lm.prefix(vectors, vectors) if with_prefix else None
     config = SamplingConfig(max_units=12, greedy=True, allow_end=False)
@@ -41,6 +45,16 @@ def test_a_row_s_result_does_not_depend_on_its_batch(lm: GSLM) -> None:
     together = generate(lm, SEEDS, config)
     assert together[0].tolist() == generate(lm, SEEDS[:1], config)[0].tolist()
     assert together[1].tolist() == generate(lm, SEEDS[:2], config)[1].tolist()
+
+
+def test_seeds_read_in_parts_are_continued_as_seeds_read_at_once(
+    any_lm: UnitLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SamplingConfig(max_units=8, seed=3, allow_end=False)
+    at_once = generate(any_lm, SEEDS, config)
+    monkeypatch.setattr(decode, "_READ_TOKENS", 6)  # two columns of three rows
+    for whole, parts in zip(at_once, generate(any_lm, SEEDS, config), strict=True):
+        assert whole.tolist() == parts.tolist()
 
 
 def test_the_seed_repeats_and_changes_what_is_drawn(lm: GSLM) -> None:

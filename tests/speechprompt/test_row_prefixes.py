@@ -2,38 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import OPTConfig, OPTForCausalLM
 
 from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import Prefix
-from speechprompt.lm.causal_hf import CausalHF
-from speechprompt.lm.causal_units import CausalVocab
 from speechprompt.lm.row_prefixes import row_prefixes
-from tests.speechprompt.conftest import random_lm
 
 LENGTHS = (3, 0, 5, 3)  # 0 stands for a row without a prefix
-
-
-def causal_lm() -> CausalHF:
-    torch.manual_seed(0)
-    config = OPTConfig(
-        vocab_size=24,
-        hidden_size=32,
-        ffn_dim=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-    )
-    hf = OPTForCausalLM(config).eval()
-    with torch.no_grad():
-        for parameter in hf.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape)
-    return CausalHF(hf, CausalVocab(torch.arange(4, 24).numpy(), 24, 2, 2))
-
-
-@pytest.fixture(params=["gslm", "causal_hf"])
-def any_lm(request: pytest.FixtureRequest) -> UnitLM:
-    return random_lm() if request.param == "gslm" else causal_lm()
 
 
 def some_prefixes(lm: UnitLM, lengths: tuple[int, ...]) -> list[Prefix | None]:
@@ -85,14 +59,14 @@ def test_a_cache_begins_with_a_prefix_of_each_row(any_lm: UnitLM) -> None:
     torch.testing.assert_close(last_B1D[:, 0], whole_BTD[:, 6], atol=1e-4, rtol=1e-4)
 
 
-def test_rows_of_one_prompt_share_its_prefix_without_a_copy() -> None:
-    [prefix] = some_prefixes(random_lm(), (4,))
+def test_rows_of_one_prompt_share_its_prefix_without_a_copy(lm: UnitLM) -> None:
+    [prefix] = some_prefixes(lm, (4,))
     assert row_prefixes([prefix] * 3) is prefix
     assert row_prefixes([None, None]) is None
 
 
-def test_prefixes_that_some_positions_do_not_see_are_refused() -> None:
-    plain, infix = some_prefixes(random_lm(), (4, 4))
+def test_prefixes_that_some_positions_do_not_see_are_refused(lm: UnitLM) -> None:
+    plain, infix = some_prefixes(lm, (4, 4))
     assert plain is not None
     assert infix is not None
     hidden = Prefix(infix.key_LBHPE, infix.value_LBHPE, visible_BTS=torch.ones(1, 2, 6, dtype=torch.bool))
