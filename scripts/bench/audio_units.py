@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from scripts.bench.alternating import Ways
+from scripts.bench.alternating import CPU, Ways
 from scripts.bench.machine import uses_bf16
 from units.encoders.hubert import HubertEncoder
 from units.hf_loading import silent
@@ -26,14 +26,18 @@ class FileByFile:
         folder: of the encoder.
         layer: whose output is clustered, 1-based; the network stops there, as ours.
         centroids_KD: the codebook, float32.
+        device: where the network computes.
     """
 
-    def __init__(self, folder: Path, layer: int, centroids_KD: NDArray[np.float32]) -> None:
+    def __init__(
+        self, folder: Path, layer: int, centroids_KD: NDArray[np.float32], device: torch.device = CPU
+    ) -> None:
         from sklearn.cluster import KMeans
         from transformers import HubertModel
 
         with silent():  # says nothing of the layers left out, which is meant so
-            self.model: Any = HubertModel.from_pretrained(folder, num_hidden_layers=layer).eval()
+            model: Any = HubertModel.from_pretrained(folder, num_hidden_layers=layer)
+        self.model = model.eval().to(device)
         self.layer = layer
         # Fitted on its own centres, it is a fitted estimator with these very centres.
         start = KMeans(len(centroids_KD), init=centroids_KD, n_init=1, max_iter=1)
@@ -45,8 +49,9 @@ class FileByFile:
         units = []
         for wave in waves:
             with torch.no_grad():
-                states = self.model(torch.from_numpy(wave)[None], output_hidden_states=True).hidden_states
-            units.append(self.kmeans.predict(states[self.layer][0].numpy()).astype(np.int64))
+                wave_1N = torch.from_numpy(wave)[None].to(self.model.device)
+                states = self.model(wave_1N, output_hidden_states=True).hidden_states
+            units.append(self.kmeans.predict(states[self.layer][0].cpu().numpy()).astype(np.int64))
         return units
 
 
@@ -65,7 +70,7 @@ def write_encoder(folder: Path, hubert: dict[str, Any]) -> None:
 
 
 def our_quantizer(
-    folder: Path, layer: int, n_units: int, dtype: torch.dtype = torch.float32
+    folder: Path, layer: int, n_units: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
 ) -> CodebookQuantizer:
     """Ours, whose codebook is frames of noise.
 
@@ -74,20 +79,26 @@ def our_quantizer(
         layer: whose output is clustered.
         n_units: of the codebook.
         dtype: of the encoder's products.
+        device: where it computes.
     """
-    encoder = HubertEncoder(folder, layer, name="random", dtype=dtype)
+    encoder = HubertEncoder(folder, layer, name="random", dtype=dtype, device=device)
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000 * (2 + n_units // 49)).astype(np.float32)
     features_1FD, _ = encoder.encode([noise])
-    return CodebookQuantizer(encoder, np.ascontiguousarray(features_1FD[0, :n_units].numpy()))
+    return CodebookQuantizer(encoder, np.ascontiguousarray(features_1FD[0, :n_units].cpu().numpy()))
 
 
 def pair(
-    folder: Path, hubert: dict[str, Any], layer: int, n_units: int, dtype: torch.dtype = torch.float32
+    folder: Path,
+    hubert: dict[str, Any],
+    layer: int,
+    n_units: int,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
 ) -> tuple[CodebookQuantizer, FileByFile]:
     """Both ways on the same random weights and codebook; arguments as of `write_encoder` and `our_quantizer`."""
     write_encoder(folder, hubert)
-    ours = our_quantizer(folder, layer, n_units, dtype)
-    return ours, FileByFile(folder, layer, ours.centroids)
+    ours = our_quantizer(folder, layer, n_units, dtype, device)
+    return ours, FileByFile(folder, layer, ours.centroids, device)
 
 
 def noise_waves(n_waves: int, longest_s: float) -> list[Wave]:
@@ -102,7 +113,9 @@ def noise_waves(n_waves: int, longest_s: float) -> list[Wave]:
     return [draw.normal(0, 0.1, int(length)).astype(np.float32) for length in lengths]
 
 
-def audio_to_units(hubert: dict[str, Any], layer: int, n_waves: int, longest_s: float) -> Ways:
+def audio_to_units(
+    hubert: dict[str, Any], layer: int, n_waves: int, longest_s: float, device: torch.device = CPU
+) -> Ways:
     """The quantization of some waves; ours as `quantize --precision bf16` does it, where the processor has bfloat16.
 
     Args:
@@ -110,9 +123,10 @@ def audio_to_units(hubert: dict[str, Any], layer: int, n_waves: int, longest_s: 
         layer: whose output is clustered.
         n_waves: quantized in one call.
         longest_s: seconds of the longest.
+        device: that computes.
     """
     waves = noise_waves(n_waves, longest_s)
     with tempfile.TemporaryDirectory() as folder:
-        dtype = torch.bfloat16 if uses_bf16() else torch.float32
-        ours, plain = pair(Path(folder), hubert, layer, n_units=100, dtype=dtype)
+        dtype = torch.bfloat16 if uses_bf16(device) else torch.float32
+        ours, plain = pair(Path(folder), hubert, layer, n_units=100, dtype=dtype, device=device)
     return {"ours": lambda: ours(waves), "transformers and scikit-learn": lambda: plain(waves)}

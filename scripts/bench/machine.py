@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.bench.alternating import LEAST_ROUNDS
+from scripts.bench.alternating import CPU, LEAST_ROUNDS
 from speechprompt.train_config import TrainConfig
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -36,19 +36,25 @@ def description() -> dict[str, str | int]:
     }
 
 
-def uses_bf16() -> bool:
-    """Whether ours multiplies in bfloat16 here, as `train` decides it."""
-    return TrainConfig().uses_bf16(torch.device("cpu"))
+def uses_bf16(device: torch.device = CPU) -> bool:
+    """Whether ours multiplies in bfloat16 there, as `train` decides it.
+
+    Args:
+        device: that computes.
+    """
+    return TrainConfig().uses_bf16(device)
 
 
-def ready(rounds: int, threads: int) -> dict[str, str | int]:
+def ready(rounds: int, threads: int, device: torch.device = CPU) -> dict[str, str | int]:
     """Set the threads, warn of too few rounds, and describe what is measured on, bfloat16 included.
 
     Args:
         rounds: that count.
         threads: of the processor.
+        device: that computes.
     """
     if rounds < LEAST_ROUNDS:
         print(f"{rounds} rounds: a figure to be told needs at least {LEAST_ROUNDS}", file=sys.stderr)
     torch.set_num_threads(threads)
-    return description() | {"bf16": uses_bf16()}
+    card = {"device": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+    return description() | card | {"bf16": uses_bf16(device)}

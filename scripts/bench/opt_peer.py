@@ -29,7 +29,7 @@ def as_opt(lm: GSLM, *, n_virtual: int = 0) -> Any:
 
     config, vocab = lm.config, lm.vocab
     with torch.random.fork_rng():
-        opt = OPTForCausalLM(
+        opt: Any = OPTForCausalLM(
             OPTConfig(
                 vocab_size=len(vocab),
                 hidden_size=config.d_model,
@@ -53,7 +53,7 @@ def as_opt(lm: GSLM, *, n_virtual: int = 0) -> Any:
         opt.lm_head.weight.copy_(lm.embed_tokens.weight)
         ours_ND = lm.fixed_positions_ND[vocab.pad + 1 :]
         theirs.embed_positions.weight[_OFFSET + n_virtual :][: len(ours_ND)] = ours_ND
-    return opt.requires_grad_(False).eval()
+    return opt.to(lm.device).requires_grad_(False).eval()
 
 
 def opt_generate(opt: Any, lm: GSLM, seeds: list[np.ndarray], n_units: int) -> Tensor:
@@ -70,13 +70,13 @@ def opt_generate(opt: Any, lm: GSLM, seeds: list[np.ndarray], n_units: int) -> T
     specials = sorted(set(range(len(vocab))) - set(vocab.unit_ids.tolist()))
     with torch.no_grad():
         ids = opt.generate(
-            torch.from_numpy(rows),
-            attention_mask=torch.ones(rows.shape, dtype=torch.long),
+            torch.from_numpy(rows).to(lm.device),
+            attention_mask=torch.ones(rows.shape, dtype=torch.long, device=lm.device),
             max_new_tokens=n_units,
             do_sample=False,
             suppress_tokens=specials,
         )
-    return torch.from_numpy(vocab.decode(ids[:, rows.shape[1] :].numpy()))
+    return torch.from_numpy(vocab.decode(ids[:, rows.shape[1] :].cpu().numpy()))
 
 
 class PeftPrompts:
@@ -100,9 +100,8 @@ class PeftPrompts:
         with torch.no_grad():  # the separator is no trained row here
             position = opt.model.decoder.embed_tokens.weight
             position[lm.vocab.bos] = prompted.separator * lm.embed_scale
-        self.model: Any = get_peft_model(
-            opt, PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=length)
-        )
+        config = PrefixTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=length)
+        self.model: Any = get_peft_model(opt, config).to(lm.device)
         sides = torch.stack([prefix.key_LBHPE[:, 0], prefix.value_LBHPE[:, 0]], dim=1)  # (L, 2, H, P, E)
         encoders: Any = self.model.prompt_encoder
         [encoder] = encoders.values()
@@ -117,7 +116,8 @@ class PeftPrompts:
 
     def label_logits(self, batch: Batch) -> Tensor:
         """Of the labels' tokens at `<s>`, (B, N)."""
-        at_separator = self.logits(batch)[torch.arange(len(batch)), batch.lengths_B - 1]
+        rows_B = torch.arange(len(batch), device=batch.ids_BT.device)
+        at_separator = self.logits(batch)[rows_B, batch.lengths_B - 1]
         return at_separator[:, self.label_ids]
 
     def loss(self, batch: Batch) -> Tensor:

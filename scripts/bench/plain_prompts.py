@@ -66,7 +66,9 @@ class PlainPrompts(nn.Module):
 
     def label_logits(self, batch: Batch) -> Tensor:
         """Scores at `<s>`, (B, N)."""
-        return self.scores(batch.ids_BT)[torch.arange(len(batch)), batch.lengths_B - 1]
+        return self.scores(batch.ids_BT)[
+            torch.arange(len(batch), device=batch.ids_BT.device), batch.lengths_B - 1
+        ]
 
     @torch.no_grad()
     def labels_row_by_row(self, batch: Batch) -> Tensor:

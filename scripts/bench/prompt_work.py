@@ -39,7 +39,7 @@ def batch_of(lm: GSLM, n_rows: int, seed: int = 0, lengths: tuple[int, int] = LE
         )
         for _ in range(n_rows)
     ]
-    return collate(rows, np.arange(n_rows), lm.vocab)
+    return collate(rows, np.arange(n_rows), lm.vocab).to(lm.device)
 
 
 def prompted_pair(lm: GSLM) -> tuple[PromptedLM, PromptedLM]:
@@ -96,7 +96,7 @@ def our_lm(lm: GSLM) -> GSLM:
     Args:
         lm: the peers'; keeps its weights.
     """
-    return rounded(lm) if uses_bf16() else lm
+    return rounded(lm) if uses_bf16(lm.device) else lm
 
 
 def training(lm: GSLM, n_rows: int) -> Ways:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scripts.bench.alternating import Ways
+from scripts.bench.alternating import CPU, Ways
 from scripts.bench.machine import uses_bf16
 from units.types import UnitSequence, UnitSpec
 from vocoder.base import UnitVocoder
@@ -40,28 +40,30 @@ def plain_wave(plain: UnitHiFiGAN, units: UnitSequence) -> Tensor:
         plain: of `as_plain`.
         units: one per frame.
     """
-    speaker_B = torch.zeros(1, dtype=torch.long) if plain.config.multispkr else None
+    device = next(plain.parameters()).device
+    speaker_B = torch.zeros(1, dtype=torch.long, device=device) if plain.config.multispkr else None
     with torch.no_grad():
-        wave: Tensor = plain(torch.from_numpy(units.units)[None], speaker_B)[0]
+        wave: Tensor = plain(torch.from_numpy(units.units)[None].to(device), speaker_B)[0]
     return wave.reshape(-1)
 
 
-def vocoding(config: HiFiGANConfig, n_frames: int) -> Ways:
+def vocoding(config: HiFiGANConfig, n_frames: int, device: torch.device = CPU) -> Ways:
     """The vocoder on random weights; ours as `resynthesize --precision bf16` speaks, where the processor has bfloat16.
 
     Args:
         config: dimensions.
         n_frames: of the sequence.
+        device: that computes.
     """
     spec = UnitSpec("random", 1, config.num_embeddings, 50.0, "0" * 12)
-    generator = UnitHiFiGAN(config)
+    generator = UnitHiFiGAN(config).to(device)
     plain = as_plain(generator)
-    if uses_bf16():
+    if uses_bf16(device):
         round_weights(generator)
     draw = np.random.default_rng(0).integers(spec.n_units, size=n_frames)
     units = UnitSequence(draw, spec)
     speakers = [f"voice {row}" for row in range(config.num_speakers)] if config.multispkr else []
-    ours = UnitVocoder(generator, spec, speakers)
+    ours = UnitVocoder(generator, spec, speakers, device=device)
     return {
         "ours": lambda: ours(units, predict_durations=False),
         "plain port": lambda: plain_wave(plain, units),

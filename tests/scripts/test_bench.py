@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from scripts.bench import __main__ as bench
 from scripts.bench import alternating, machine, memory
 from scripts.bench.audio_units import noise_waves, pair
 from scripts.bench.machine import uses_bf16
+from scripts.bench.matrix_rate import operations
 from scripts.bench.opt_peer import PeftPrompts, as_opt, opt_generate
 from scripts.bench.plain_prompts import PlainPrompts
 from scripts.bench.prompt_work import N_LABELS, batch_of, prompted_pair
@@ -25,9 +26,11 @@ from speechprompt.decode import SamplingConfig, generate
 from speechprompt.lm.gslm import GSLM
 from speechprompt.stack_folder import load_stack
 from speechprompt.vocab import UnitVocab
+from units.rounded_linear import RoundedLinear
 
 BF16 = 2.0**-6  # of the largest score: some roundings to eight bits, one after the other
 measured = pytest.mark.skipif(not memory.reset_peak(), reason="the kernel does not tell peaks of memory")
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 @pytest.fixture
@@ -122,17 +125,23 @@ def test_ways_take_turns_and_the_first_round_does_not_count(monkeypatch: pytest.
     assert result.seconds == {"ours": 2, "peer": 4} and result.ratios == {"peer": 2}
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_gpu)])
 def test_every_comparison_runs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {"ours": 1.25, "transformers": None}
-    monkeypatch.setattr(bench, "growth_in_child", lambda dims, work, way, threads: told.get(way, 2.0))
-    bench.main(tmp_path / "bench.json", dims="tiny", rounds=1, threads=1)
+    monkeypatch.setattr(bench, "growth_in_child", lambda dims, work, way, threads, device: told.get(way, 2.0))
+    bench.main(tmp_path / "bench.json", dims="tiny", rounds=1, threads=1, device=device)
     content = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
     assert content["processor"] == machine.processor_model() and content["threads"] == 1
-    assert content["bf16"] is uses_bf16()
+    assert content["bf16"] is uses_bf16(torch.device(device))
+    assert ("device" in content) is (device == "cuda") and content["matrix_rate"] > 1e9
     assert len(content["results"]) == 6
     for result in content["results"].values():
+        assert 0 < result["share_of_rate"] < 1
+        assert result["operations"] == pytest.approx(
+            result["share_of_rate"] * content["matrix_rate"] * result["seconds"]["ours"]
+        )
         assert len(result["rounds"]["ours"]) == 1
         assert all(ratio > 0 for ratio in result["ratios"].values())
         assert result["mib"] == {way: told.get(way, 2.0) for way in result["seconds"]}
@@ -151,6 +160,26 @@ def test_the_shipped_dims_are_the_shipped_parts_dims() -> None:
     assert dims.hubert["hidden_size"] == stack.quantizer.centroids.shape[1]
 
 
+@pytest.mark.parametrize("kind", [torch.nn.Linear, lambda *sizes: RoundedLinear([torch.nn.Linear(*sizes)])])
+def test_products_are_counted_there_and_back(kind: Callable[[int, int], torch.nn.Module]) -> None:
+    linear, x = kind(8, 24).requires_grad_(False), torch.randn(5, 8, requires_grad=True)
+    assert operations(lambda: linear(x)) == 2 * 5 * 8 * 24
+    assert operations(lambda: linear(x).sum().backward()) == 2 * 2 * 5 * 8 * 24
+
+
+def test_the_operations_of_a_step_are_those_that_are_predicted(lm: GSLM) -> None:
+    ours, _ = prompted_pair(lm)
+    batch = batch_of(lm, 6, lengths=(30, 31))
+    n_layers, d_model, d_ffn = lm.config.n_layers, lm.config.d_model, lm.config.d_ffn
+    in_layers = (n_layers - 1) * (
+        4 * d_model**2 + 2 * d_model * d_ffn
+    ) + 2 * d_model**2  # docs/performance.md
+    counted = operations(lambda: ours.train().loss(batch).backward())
+    assert (
+        1 < counted / (4 * in_layers * batch.ids_BT.numel()) < 1.5
+    )  # attention and the prompt's own come to it
+
+
 @measured
 def test_the_peak_is_found_however_short_and_freed_memory_hides_none() -> None:
     def work() -> None:
@@ -162,8 +191,9 @@ def test_the_peak_is_found_however_short_and_freed_memory_hides_none() -> None:
 
 
 @measured
-def test_a_way_is_measured_in_a_process_of_its_own() -> None:
-    mib = memory.growth_in_child("tiny", "labelling", "released semantics", threads=1)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=on_gpu)])
+def test_a_way_is_measured_in_a_process_of_its_own(device: str) -> None:
+    mib = memory.growth_in_child("tiny", "labelling", "released semantics", threads=1, device=device)
     assert mib is not None and 0 < mib < 100
 
 
