@@ -8,19 +8,15 @@ Playwright drives the system's Chromium. Few colours and greys: each picture sta
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from units.errors import InputError
+from scripts.browser_page import browser_page, small_screenshot
 
-_COLOURS = 96
 _WAIT_MS = 120_000
 
 
@@ -30,13 +26,8 @@ def main(
     browser: Annotated[str, typer.Option(help="Chromium's command.")] = "chromium",
 ) -> None:
     """Write inpaint.png, continue.png, classify.png and resynthesize.png."""
-    command = shutil.which(browser)
-    if command is None:
-        raise InputError(f"--browser: expected a command on the PATH, got {browser!r}; install Chromium")
     out.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=command, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1060, "height": 700})
+    with browser_page(browser, {"width": 1060, "height": 700}) as page:
         page.set_default_timeout(_WAIT_MS)
         page.goto(url)
         page.get_by_role("button", name="A read sentence").click()
@@ -45,18 +36,8 @@ def main(
             use(page)
             page.wait_for_timeout(800)  # players and pictures have settled
             file = out / f"{name}.png"
-            file.write_bytes(compressed(page.screenshot(full_page=True)))
+            file.write_bytes(small_screenshot(page))
             print(f"{file}: {file.stat().st_size // 1024} KiB")
-        chromium.close()
-
-
-def compressed(png: bytes) -> bytes:
-    """The same picture in `_COLOURS` colours."""
-    small = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(
-        small, "PNG", optimize=True
-    )
-    return small.getvalue()
 
 
 def _inpaint(page: Page) -> None:

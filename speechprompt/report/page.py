@@ -56,9 +56,13 @@ def render_report(report: Report) -> str:
 
 def fill_template(name: str, **parts: str) -> str:
     """A page of this package with the style sheet and `parts`, which are HTML, put in."""
-    here = files("speechprompt.report")
-    style = here.joinpath("style.css").read_text(encoding="utf-8")
-    return Template(here.joinpath(name).read_text(encoding="utf-8")).substitute(parts, style=style)
+    page = files("speechprompt.report").joinpath(name).read_text(encoding="utf-8")
+    return Template(page).substitute(parts, style=style_sheet())
+
+
+def style_sheet() -> str:
+    """The style sheet of all pages and drawings."""
+    return files("speechprompt.report").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def audio_address(wave: np.ndarray, sample_rate: int) -> str:
