@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts import mini_held_out_lm
 from scripts.mini import prosodic, voice
 from scripts.mini.assembly import assemble_prosodic
 from scripts.mini.corpus import Clip, pack
@@ -16,6 +17,7 @@ from scripts.mini.denoiser import MILD_BATCHES, NOISE, SIDE, GrowingDamage
 from scripts.mini.sentences import cast
 from scripts.mini.synthesis import FLITE_VOICES, N_CHECKED_LINES, cast_voices, read_lines
 from scripts.question_pairs import SHARES, TEST_VARIANTS, Pair, draw_pairs, speak_pair
+from speechprompt.lm import load_lm
 from speechprompt.lm.folder import read_config
 from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.prosody import ProsodyConfig
@@ -140,3 +142,19 @@ def test_a_pgslm_is_trained_on_pitched_speech_and_stands_beside_the_stack(
     [units] = opened.quantize(files[0], f0=True)
     assert units.spec == stack.spec and units.durations is not None
     assert opened.voice.needs_f0 and len(opened.voice.speak(units)) == units.n_frames * 320
+
+
+@pytest.mark.skipif(
+    shutil.which("espeak-ng") is None or shutil.which("flite") is None,
+    reason="a synthesizer is not installed",
+)
+def test_the_judging_language_model_reads_the_units_of_mini(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text").mkdir()
+    lines = "\n".join(f"It was the {number} of them." for number in range(100))
+    (tmp_path / "text" / "book.txt").write_text(lines)
+    monkeypatch.setattr(mini_held_out_lm, "PRETRAINING", PretrainConfig(steps=2, batch_tokens=512))
+    mini_held_out_lm.main(tmp_path, tmp_path / "build", tmp_path / "lm")
+    units = load_lm(tmp_path / "lm").vocab.symbols
+    assert list(units) == [str(unit) for unit in range(load_stack("mini").spec.n_units)]
