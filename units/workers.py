@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +17,8 @@ from units.errors import InputError
 
 Task = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # as joblib.delayed makes it
 Run = Callable[[Iterator[Task]], Iterator[Any]]
+
+_LOOK_S = 1.0  # between two looks of a worker after the process that started it
 
 
 @contextmanager
@@ -39,7 +44,19 @@ def workers(backend: str, address: str | None = None, n_workers: int | None = No
     elif backend == "loky" and n_workers in (None, 1):
         yield _here
     else:
-        yield lambda tasks: _on_joblib(tasks, backend=backend, n_jobs=n_workers or 1)
+        watch = {"initializer": _end_with, "initargs": (os.getpid(),)} if backend == "loky" else {}
+        yield lambda tasks: _on_joblib(tasks, backend=backend, settings=watch, n_jobs=n_workers or 1)
+
+
+def _end_with(parent: int) -> None:
+    """In a worker: end soon after the process that started it, be it killed; else it waits for five idle minutes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:  # on Windows always
+            time.sleep(_LOOK_S)
+        os._exit(1)  # what it was making has a temporary name
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _here(tasks: Iterator[Task]) -> Iterator[Any]:
@@ -48,9 +65,11 @@ def _here(tasks: Iterator[Task]) -> Iterator[Any]:
         yield function(*arguments, **keywords)
 
 
-def _on_joblib(tasks: Iterator[Task], *, backend: Any, **options: Any) -> Iterator[Any]:
+def _on_joblib(
+    tasks: Iterator[Task], *, backend: Any, settings: Mapping[str, Any] | None = None, **options: Any
+) -> Iterator[Any]:
     try:
-        configuration = joblib.parallel_config(backend=backend)
+        configuration = joblib.parallel_config(backend=backend, **(settings or {}))
     except ValueError as error:  # of a name that joblib does not know
         raise InputError(
             f"backend: expected one that joblib can use here, got {backend!r} ({error})"

@@ -312,3 +312,24 @@ def test_the_list_of_a_large_corpus_is_small(tmp_path: Path) -> None:
     listed, held = map(int, printed.stdout.split())
     assert listed == n
     assert held / n < 800  # bytes a file
+
+
+NAPS = """
+import time, joblib
+from units.workers import workers
+with workers("loky", n_workers=2) as run:
+    for _ in run(joblib.delayed(time.sleep)(0.01) for _ in range(100_000)):
+        print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="a process does not learn there that its parent has ended"
+)
+def test_no_worker_outlives_a_killed_process() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", NAPS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "done\n"
+    process.kill()
+    process.communicate(timeout=60)  # ends when the last of its workers has closed its end
