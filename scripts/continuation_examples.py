@@ -52,7 +52,9 @@ def main(
         figures.append(f"<figure><figcaption>{escape(caption)}</figcaption>{drawing}</figure>")
         print(out / f"{number}.ogg")
     with browser_page(browser, {"width": 1080, "height": 700}) as page:
-        page.set_content(f"<style>{style_sheet()}</style><main style='padding: 8px'>{''.join(figures)}</main>")
+        page.set_content(
+            f"<style>{style_sheet()}</style><main style='padding: 8px'>{''.join(figures)}</main>"
+        )
         (out / "continuations.png").write_bytes(small_screenshot(page))
     print(out / "continuations.png")
 

@@ -26,10 +26,14 @@ def _of_cpu_attention(query: torch.Size, key: torch.Size, value: torch.Size, *_:
     return sdpa_flop_count(query, key, value)
 
 
-_COUNTED = {  # that torch does not count
-    torch.ops.mkldnn._linear_pointwise: _of_laid_out,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _of_cpu_attention,
-}
+def _that_torch_does_not_count() -> dict[Any, Callable[..., int]]:
+    """By operator; builds without oneDNN lack one."""
+    counted: dict[Any, Callable[..., int]] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _of_cpu_attention
+    }
+    if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        counted[torch.ops.mkldnn._linear_pointwise] = _of_laid_out
+    return counted
 
 
 def operations(work: Callable[[], object]) -> int:
@@ -38,7 +42,7 @@ def operations(work: Callable[[], object]) -> int:
     Args:
         work: is called once.
     """
-    with FlopCounterMode(display=False, custom_mapping=_COUNTED) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_that_torch_does_not_count()) as counter:
         work()
     return int(counter.get_total_flops())
 
