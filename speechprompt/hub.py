@@ -19,6 +19,8 @@ from speechprompt.download import FetchError, ResumingDownloader
 from speechprompt.official_files import OfficialFile, find_files
 from units.errors import InputError
 
+_TORN = "tmp????????"  # what pooch writes to until it knows the checksum; a kill leaves it behind
+
 __all__ = ["FetchError", "cached_path", "fetch", "fetch_file"]
 
 
@@ -50,6 +52,8 @@ def fetch_file(file: OfficialFile, *, progress: bool = False) -> Path:
     known_hash = None if file.sha256 is None else f"sha256:{file.sha256}"
     downloader = ResumingDownloader(target, file, progress=progress)
     with FileLock(target.parent / ".lock"), _quiet(pooch.get_logger()):
+        for torn in target.parent.glob(_TORN):
+            torn.unlink()
         if target.is_file() and file.n_bytes not in (None, target.stat().st_size):
             target.unlink()  # a checksum need not be computed to see that this is another file
         try:

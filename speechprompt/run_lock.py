@@ -1,7 +1,8 @@
 """One training at a time in a run folder.
 
 The lock is one of the operating system on a file in `RUN/resume`, see `units.claims`: it ends with the process that
-holds it, however that ends, and its file goes with the rest of that folder when the run is finished.
+holds it, however that ends, and its file goes with the rest of that folder when the run is finished. Who holds it
+removes what a killed training left half-written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from speechprompt.checkpoint import STATE_FILE, require_free
 from speechprompt.run_record import RunExistsError, read_record
+from units.atomic import remove_torn_below
 from units.claims import claimed
 
 
@@ -29,4 +31,5 @@ def training_lock(folder: str | Path) -> Iterator[None]:
                 "or choose another --out"
             )
         require_free(folder)
+        remove_torn_below(folder)
         yield

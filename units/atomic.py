@@ -69,6 +69,15 @@ def remove_torn(path: str | Path) -> None:
         torn.unlink(missing_ok=True)
 
 
+def remove_torn_below(folder: str | Path) -> None:
+    """Remove what kills in the middle of writing left anywhere in `folder`; only while nobody else writes there."""
+    for torn in list(Path(folder).rglob(f"{_PREFIX}*")):
+        if torn.is_dir():
+            shutil.rmtree(torn, ignore_errors=True)
+        else:
+            torn.unlink(missing_ok=True)
+
+
 @contextmanager
 def _beside(target: Path) -> Iterator[None]:
     """Make the parent folder; on an error, remove what was made and let an OSError name the result, not a temporary."""

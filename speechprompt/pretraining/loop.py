@@ -13,6 +13,7 @@ from speechprompt.pretraining.config import PretrainConfig, PretrainResult, flat
 from speechprompt.pretraining.objective import Objective
 from speechprompt.pretraining.progress import PretrainProgress
 from speechprompt.pretraining.run import PretrainRun
+from units.atomic import remove_torn_below
 from units.errors import InputError
 
 
@@ -47,6 +48,7 @@ def pretrain(
             "language model: expected unit sequences to train on, got none; check the unit store"
         )
     out.mkdir(parents=True, exist_ok=True)
+    remove_torn_below(out)
     torch.manual_seed(config.seed)
     run = PretrainRun(objective, objective.new_model(config.seed).to(config.device), config, out)
     if resume and run.state_file.is_file():

@@ -19,6 +19,7 @@ from typing import TextIO
 from speechprompt.suite.cell_files import CellFailure, read_failure, read_result, write_failure
 from speechprompt.suite.claims import claimed
 from speechprompt.suite.plan import Cell
+from units.atomic import remove_torn_below
 
 # What data, settings, disks and devices cause. Anything else is a bug: it ends the worker with its traceback.
 _TROUBLE = (ValueError, OSError, RuntimeError, MemoryError)
@@ -45,6 +46,7 @@ def work(
         with claimed(out, cell) as mine:
             if not mine or is_settled(out, cell, since):
                 continue
+            remove_torn_below(out / cell.name)
             tell("begin", number)
             from speechprompt.suite.run_cell import run_cell  # imports torch, which takes seconds
 

@@ -101,6 +101,9 @@ def test_a_training_by_muon_ends_in_the_same_bits_after_a_kill(
         patch.setattr(PretrainRun, "update", dying_update)
         with pytest.raises(KeyboardInterrupt):
             pretrain_lm(SMALL, VOCAB, ROWS, tmp_path / "broken", CONFIG)
+    torn = tmp_path / "broken" / ".tmp-18cu4b62-resume.pt"
+    torn.touch()
     pretrain_lm(SMALL, VOCAB, ROWS, tmp_path / "broken", CONFIG)
+    assert not torn.exists()
     whole, broken = (GSLM.load(tmp_path / name).fingerprint() for name in ("whole", "broken"))
     assert whole == broken

@@ -158,10 +158,15 @@ def test_a_suite_killed_and_resumed_by_two_workers_equals_an_undisturbed_one(
     killed.wait()
     n_before = len(all_results(tmp_path / "cut"))
     assert 0 < n_before < 6
+    torn = [tmp_path / "cut" / ".tmp-18cu4b62-suite.md"]  # as if it had been killed while it wrote
+    torn.append(next((tmp_path / "cut").glob("*/prompt/all/seed0")) / ".tmp-18cu4b62-result.json")
+    for file in torn:
+        file.touch()
 
     result = run_suite(make_cells(), tmp_path / "cut", n_workers=2)
     assert (result.n_done, result.n_ran, result.failures) == (6, 6 - n_before, [])
     assert what_counts(tmp_path / "cut") == what_counts(undisturbed)
+    assert not any(file.exists() for file in torn)
 
 
 def test_a_failing_cell_is_listed_and_the_others_go_on(

@@ -266,6 +266,7 @@ def test_an_interrupted_training_continues_to_the_bit(
         interrupt_after(n_saves, patch)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "run", EVERYTHING)
+    (tmp_path / "run" / ".tmp-18cu4b62-log.csv").write_text("a kill while the log was written")
     train(tmp_path / "run", EVERYTHING)
     assert_same_run(tmp_path / "run", undisturbed)
 

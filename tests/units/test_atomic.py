@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from units.atomic import atomic_dir, atomic_path
+from units.atomic import atomic_dir, atomic_path, remove_torn_below
 
 
 def test_file_appears_whole_at_the_end(tmp_path: Path) -> None:
@@ -85,3 +85,21 @@ def test_errors_about_other_files_keep_their_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "file.txt"):
         (tmp_path / "missing").read_text()
     assert caught.value.filename == str(tmp_path / "missing")
+
+
+def test_what_kills_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = {tmp_path / "result.json", tmp_path / "inner" / "a.tmp-b", tmp_path / "inner" / "tmp-c"}
+    (tmp_path / "inner").mkdir()
+    for file in kept:
+        file.touch()
+    with pytest.raises(KeyboardInterrupt), atomic_path(tmp_path / "inner" / "log.csv") as temporary:
+        torn = temporary.with_name(temporary.name.replace("-log", "2-log"))  # one that was not tidied up
+        torn.write_text("half")
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), atomic_dir(tmp_path / "folder") as folder:
+        (folder.with_name(f"{folder.name}2") / "inner").mkdir(parents=True)
+        raise KeyboardInterrupt
+    assert torn.is_file()
+    remove_torn_below(tmp_path)
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == kept
+    assert {path for path in tmp_path.iterdir() if path.is_dir()} == {tmp_path / "inner"}
