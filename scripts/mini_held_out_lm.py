@@ -10,7 +10,6 @@ lines are spoken and quantized.
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +17,10 @@ import numpy as np
 import typer
 
 from scripts.mini.denoiser import second_reading
-from scripts.mini.language import PRETRAINING, TRANSFORMER, corpus_units, spoken_units
+from scripts.mini.language import UnitSequences, corpus_units, spoken_units, train_language_model
 from scripts.mini.synthesis import N_CHECKED_LINES, synthesize
 from speechprompt.cli.boundary import guarded
-from speechprompt.pretrain import pretrain_lm
 from speechprompt.stack_folder import load_stack
-from speechprompt.vocab import UnitVocab
 
 SEED = 1  # of first weights and batches; that of `mini` is 0
 
@@ -38,11 +35,8 @@ def main(
     corpus, held_out = second_reading(data / "text", build), build / "speech_heldout"
     rows = corpus_units(corpus, quantizer, np.arange(len(corpus)), build / "units" / "again.npz")
     synthesize(data / "text", held_out, N_CHECKED_LINES, held_out=True)
-    vocab = UnitVocab.from_n_units(quantizer.spec.n_units)
-    config = replace(PRETRAINING, seed=SEED)
-    result = pretrain_lm(
-        TRANSFORMER, vocab, rows, out, config, valid=spoken_units(held_out, quantizer), half=True
-    )
+    sequences = UnitSequences(rows, spoken_units(held_out, quantizer))
+    result = train_language_model(sequences, quantizer.spec.n_units, out, seed=SEED)
     print(f"perplexity {result.perplexity:.2f}, unigram {result.unigram_perplexity:.2f}")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from speechprompt.batch import Batch
+from speechprompt.lm.attention import rows_at
 from speechprompt.lm.gslm import GSLM
 from speechprompt.prompted import PromptedLM
 
@@ -116,9 +117,7 @@ class PeftPrompts:
 
     def label_logits(self, batch: Batch) -> Tensor:
         """Of the labels' tokens at `<s>`, (B, N)."""
-        rows_B = torch.arange(len(batch), device=batch.ids_BT.device)
-        at_separator = self.logits(batch)[rows_B, batch.lengths_B - 1]
-        return at_separator[:, self.label_ids]
+        return rows_at(self.logits(batch), batch.lengths_B[:, None] - 1)[:, 0, self.label_ids]
 
     def loss(self, batch: Batch) -> Tensor:
         """Mean cross entropy of the labels' tokens among all tokens, as `labels=` of transformers computes it."""

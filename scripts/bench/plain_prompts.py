@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechprompt.batch import Batch
+from speechprompt.lm.attention import rows_at
 from speechprompt.lm.gslm import GSLM
 from speechprompt.lm.transformer import DecoderLayer
 from speechprompt.prompt import DeepPrompt
@@ -66,9 +67,7 @@ class PlainPrompts(nn.Module):
 
     def label_logits(self, batch: Batch) -> Tensor:
         """Scores at `<s>`, (B, N)."""
-        return self.scores(batch.ids_BT)[
-            torch.arange(len(batch), device=batch.ids_BT.device), batch.lengths_B - 1
-        ]
+        return rows_at(self.scores(batch.ids_BT), batch.lengths_B[:, None] - 1)[:, 0]
 
     @torch.no_grad()
     def labels_row_by_row(self, batch: Batch) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,9 @@ def unit_sequences(
     return UnitSequences(rows, spoken_units(held_out, quantizer))
 
 
-def train_language_model(sequences: UnitSequences, n_units: int, out: Path) -> PretrainResult:
-    """Train the shipped LM; continues where a killed run stopped."""
-    vocab = UnitVocab.from_n_units(n_units)
-    return pretrain_lm(TRANSFORMER, vocab, sequences.rows, out, PRETRAINING, valid=sequences.valid, half=True)
+def train_language_model(
+    sequences: UnitSequences, n_units: int, out: Path, *, seed: int = PRETRAINING.seed
+) -> PretrainResult:
+    """Train the shipped LM, or with another seed and other rows one like it; continues where a killed run stopped."""
+    vocab, config = UnitVocab.from_n_units(n_units), replace(PRETRAINING, seed=seed)
+    return pretrain_lm(TRANSFORMER, vocab, sequences.rows, out, config, valid=sequences.valid, half=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scripts import mini_held_out_lm
-from scripts.mini import prosodic, voice
+from scripts.mini import language, prosodic, voice
 from scripts.mini.assembly import assemble_prosodic
 from scripts.mini.corpus import Clip, pack
 from scripts.mini.denoiser import MILD_BATCHES, NOISE, SIDE, GrowingDamage
@@ -154,7 +154,7 @@ def test_the_judging_language_model_reads_the_units_of_mini(
     (tmp_path / "text").mkdir()
     lines = "\n".join(f"It was the {number} of them." for number in range(100))
     (tmp_path / "text" / "book.txt").write_text(lines)
-    monkeypatch.setattr(mini_held_out_lm, "PRETRAINING", PretrainConfig(steps=2, batch_tokens=512))
+    monkeypatch.setattr(language, "PRETRAINING", PretrainConfig(steps=2, batch_tokens=512))
     mini_held_out_lm.main(tmp_path, tmp_path / "build", tmp_path / "lm")
     units = load_lm(tmp_path / "lm").vocab.symbols
     assert list(units) == [str(unit) for unit in range(load_stack("mini").spec.n_units)]
