@@ -89,6 +89,7 @@ def main(
             judge=listener,
             prefixes=prefixes,
             seed=seed,
+            progress=True,
         )
         for ratio in ratios
     }

@@ -25,6 +25,7 @@ from speechprompt.lm.base import UnitLM
 from speechprompt.lm.cache import Prefix
 from speechprompt.perplexity import perplexity_measures
 from speechprompt.stack import Stack
+from speechprompt.tracked import tracked
 from tasks.metrics.diversity import diversity_measures
 from units.errors import InputError
 from units.types import UnitSequence, Wave
@@ -51,12 +52,13 @@ def measure_continuations(
     judge: Judge | None = None,
     prefixes: Mapping[str, Prefix | None] = PLAIN,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Measures of what follows the seeds: "real", as recorded; "continuation"; "shuffled", recorded units in disorder.
 
     held_out: an LM of the stack's units that did not generate them. sampling: its seed is that of the first recording,
     one more for each. judge: also measures words, of all but "shuffled" (names with "words_"). prefixes: of prompts
-    that were trained to continue, by the names of their rows; None is the plain language model.
+    that were trained to continue, by the names of their rows; None is the plain language model. progress: show a bar.
     Returns, by row: `perplexity` of new units given the seed, `auto_bleu`, `self_bleu` and `vert` of new units, runs of
     one unit counted once, each with its 95% bootstrap interval, and n. Raises InputError: fewer than two recordings, an
     LM of other units.
@@ -73,7 +75,7 @@ def measure_continuations(
     rng = np.random.default_rng(seed)
     real, shuffled = [], []
     made: dict[str, list[Told]] = {name: [] for name in prefixes}
-    for number, path in enumerate(recordings):
+    for number, path in enumerate(tracked(recordings, f"continuing from {seed_ratio}", progress=progress)):
         row, length_s = _recorded(stack, path, seed_ratio)
         real.append(row)
         chosen = replace(sampling, seed=sampling.seed + number)

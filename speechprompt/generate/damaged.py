@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from speechprompt.cache_folder import cache_folder
 from speechprompt.generate.corruption import CorruptionConfig, Span, corrupted, draw_spans
 from speechprompt.stack import Stack
 from speechprompt.task_units import cache_key, only_writer, path_of, read_if_whole
+from speechprompt.tracked import tracked
 from speechprompt.views import AS_IS
 from tasks.base import Utterance
 from units.audio import read_audio
@@ -128,14 +127,7 @@ def _quantized(
     progress: bool,
 ) -> Iterator[UnitRow]:
     rate = stack.quantizer.sample_rate
-    console = Console(stderr=True)
-    starts = track(
-        range(0, len(entries), _FILES_AT_ONCE),
-        "quantizing",
-        console=console,
-        disable=not (progress and console.is_terminal),
-    )
-    for start in starts:
+    for start in tracked(range(0, len(entries), _FILES_AT_ONCE), "quantizing", progress=progress):
         group = entries[start : start + _FILES_AT_ONCE]
         waves, rows = [], []
         for entry in group:

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import soxr
 import torch
-from rich.console import Console
-from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
@@ -23,6 +21,7 @@ from speechprompt.cache_folder import cache_folder
 from speechprompt.methods.base import MethodError
 from speechprompt.stack import Stack
 from speechprompt.task_units import cache_key
+from speechprompt.tracked import tracked
 from speechprompt.views import View
 from tasks.base import Utterance
 from units.atomic import atomic_path
@@ -48,10 +47,7 @@ def mean_features(
     Raises: MethodError for utterances without audio; AudioError for a recording that cannot be used.
     """
     starts = range(0, len(utterances), _FILES_AT_ONCE)
-    console = Console(stderr=True)
-    shown = track(
-        starts, "encoding", console=console, transient=True, disable=not (progress and console.is_terminal)
-    )
+    shown = tracked(starts, "encoding", progress=progress)
     parts = [_part(utterances[start : start + _FILES_AT_ONCE], stack, speed) for start in shown]
     return torch.from_numpy(np.concatenate(parts))
 
