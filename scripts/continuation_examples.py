@@ -9,18 +9,16 @@ OUT/continuations.png shows spectrograms and units, a line where the new part be
 from __future__ import annotations
 
 import sys
-from html import escape
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from scripts.browser_page import browser_page, small_screenshot
+from scripts.example_figures import write_picture
 from speechprompt.cli.boundary import guarded
 from speechprompt.decode import SamplingConfig
 from speechprompt.generate.continuation import continue_speech
 from speechprompt.report.colours import unit_colours
-from speechprompt.report.page import style_sheet
 from speechprompt.report.timeline import timeline_svg
 from speechprompt.stack_folder import load_stack
 from units.audio import write_audio
@@ -49,13 +47,9 @@ def main(
         drawing = timeline_svg(
             done.wave, done.sample_rate, done.units, colours, description=caption, boundary_s=done.boundary_s
         )
-        figures.append(f"<figure><figcaption>{escape(caption)}</figcaption>{drawing}</figure>")
+        figures.append((caption, drawing))
         print(out / f"{number}.ogg")
-    with browser_page(browser, {"width": 1080, "height": 700}) as page:
-        page.set_content(
-            f"<style>{style_sheet()}</style><main style='padding: 8px'>{''.join(figures)}</main>"
-        )
-        (out / "continuations.png").write_bytes(small_screenshot(page))
+    write_picture(figures, out / "continuations.png", browser)
     print(out / "continuations.png")
 
 

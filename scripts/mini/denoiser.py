@@ -35,8 +35,14 @@ LANGUAGE = "und"  # a mix
 # there. Little damage at first, so that copying is learned before anything else.
 NOISE = DenoisingConfig(masked=0.35, random=0.0, mean_span=14, mask_each=True, shaken=0.2)
 MILD_NOISE, MILD_BATCHES = replace(NOISE, masked=0.1, shaken=0.0), 300
-PRETRAINING = PretrainConfig(
-    steps=5_000, batch_tokens=4096, lr=1.5e-3, warmup_steps=150, check_every=100, bf16=True
+PRETRAINING = PretrainConfig(  # Muon learns in half the steps, and these are three passes
+    steps=2_500,
+    batch_tokens=4096,
+    lr=1.5e-3,
+    warmup_steps=150,
+    optimizer="muon",
+    check_every=100,
+    bf16=True,
 )
 ALL_LINES = 10**6
 READING_SEED = 1  # of the second reading's voices

@@ -44,7 +44,7 @@ def inpaint(
         ),
     ] = 1,
     speaker: Annotated[
-        str | None, typer.Option(help="A voice of the vocoder; its first where not given.")
+        str | None, typer.Option(help="A voice of the vocoder; by default the most like the recording's.")
     ] = None,
     seed: Seed = 0,
     device: Device = "cpu",

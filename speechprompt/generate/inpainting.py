@@ -18,6 +18,7 @@ from speechprompt.generate.corruption import Span, corrupted
 from speechprompt.generate.damaged import Damaged, gap_frames
 from speechprompt.generate.gap_filling import widened
 from speechprompt.generate.inpainter import Inpainter
+from speechprompt.generate.nearest_voice import nearest_voice
 from speechprompt.generate.splicing import spliced
 from speechprompt.stack import Stack
 from units.errors import AudioError, InputError
@@ -56,7 +57,7 @@ def inpaint_speech(
     What lies in the gaps is not heard: the damage of the inpainter's training is put there first.
 
     gaps_s: start and end of each in seconds, in order of time. whole: speak everything by the vocoder in place of the
-    gaps alone. speaker: a voice of the vocoder.
+    gaps alone. speaker: a voice of the vocoder; None for the one that sounds most like the recording.
     Raises InputError: gaps that do not lie in the recording one after the other, or that are too long for the language
     model; AudioError: a recording that cannot be used; StackError: a stack without encoder or vocoder.
     """
@@ -77,7 +78,9 @@ def inpaint_speech(
     [filled_F] = inpainter([Damaged("", heard_F, heard_F, inner, spans)])
     frames_F = np.concatenate([heard.units[:first], filled_F, heard.units[last:]])
     regions = tuple(widened(gaps, len(heard), inpainter.config.guard))
-    f0_F = bridged_f0(with_f0(heard, damaged_N, rate), regions) if with_pitch else None
+    heard = with_f0(heard, damaged_N, rate) if with_pitch else heard
+    f0_F = bridged_f0(heard, regions) if with_pitch else None
+    speaker = speaker or _own_voice(stack, damaged_N, heard, spans)
     units = UnitSequence(frames_F, stack.spec, f0_hz=f0_F)
     if whole:
         spoken_M = stack.voice.speak(units.deduplicate(), speaker).clip(-1, 1)
@@ -96,11 +99,16 @@ def inpaint_speech(
 def spoken_gaps(
     stack: Stack, wave_N: Wave, damaged: Damaged, filled_F: np.ndarray, speaker: str | None = None
 ) -> Wave:
-    """A damaged wave (N,) at the quantizer's rate with its gaps spoken, the rest as it was: (N,) float32."""
+    """A damaged wave (N,) at the quantizer's rate with its gaps spoken, the rest as it was: (N,) float32.
+
+    speaker: as in `inpaint_speech`.
+    """
     rate, f0_F = stack.quantizer.sample_rate, None
+    heard = UnitSequence(damaged.heard, stack.spec)
     if stack.voice.needs_f0:
-        heard = UnitSequence(damaged.heard, stack.spec)
-        f0_F = bridged_f0(with_f0(heard, wave_N, rate), damaged.gaps)
+        heard = with_f0(heard, wave_N, rate)
+        f0_F = bridged_f0(heard, damaged.gaps)
+    speaker = speaker or _own_voice(stack, wave_N, heard, damaged.spans)
     units = UnitSequence(filled_F, stack.spec, f0_hz=f0_F)
     spoken_M = stack.voice.speak(units.deduplicate(), speaker)
     gaps_s = [(start / rate, stop / rate) for start, stop in damaged.spans]
@@ -121,6 +129,14 @@ def bridged_f0(heard: UnitSequence, regions: Sequence[Span]) -> np.ndarray:
         if len(voiced):
             bridged_F[start:stop] = np.interp(np.arange(start, stop), voiced, known)
     return bridged_F
+
+
+def _own_voice(stack: Stack, damaged_N: Wave, heard: UnitSequence, spans: Sequence[Span]) -> str | None:
+    """The voice most like that of what is left of a recording."""
+    left_N = damaged_N.copy()
+    for start, stop in spans:
+        left_N[start:stop] = 0
+    return nearest_voice(stack, left_N, heard)
 
 
 def _spans(gaps_s: Sequence[tuple[float, float]], n_samples: int, rate: int) -> tuple[Span, ...]:
