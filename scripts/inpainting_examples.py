@@ -1,6 +1,6 @@
 r"""Filled gaps to hear and to look at, for docs/inpainting.md: sounds, one picture, and what a recogniser hears.
 
-    python -m scripts.inpainting_examples --data sentences/sentences.csv --n 10 --judge pocketsphinx --out docs/inpaintings
+    python -m scripts.inpainting_examples --data sentences/sentences.csv --judge pocketsphinx --out docs/inpaintings
 
 Recordings spread evenly over a split, each with the gap that evaluation gives it, filled by a run or by the prompt that
 comes with the stack. Each becomes OUT/ID.ogg; OUT/inpaintings.png shows spectrograms and units, what was filled tinted,
