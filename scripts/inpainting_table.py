@@ -21,13 +21,12 @@ import typer
 
 from scripts.interval_cells import interval_cells
 from speechprompt.cli.boundary import guarded
-from speechprompt.cli.options import JudgeName
-from speechprompt.decode import SamplingConfig
+from speechprompt.cli.options import Candidates, CandidatesTemperature, GapBeam, JudgeName
+from speechprompt.generate.filling import filling_by
 from speechprompt.generate.inpainting_evaluation import CEILING, FINETUNE, METHODS, compare
 from speechprompt.generate.inpainting_run import load_inpainting_run
 from speechprompt.generate.inpainting_training import FINETUNE_LR, finetune_as
 from speechprompt.judge import load_judge
-from speechprompt.seq2seq.decoding import WritingConfig
 from speechprompt.suite.settings import split_names
 from units.atomic import atomic_path
 from units.audio import write_audio
@@ -72,11 +71,9 @@ def main(
         Path | None, typer.Option(metavar="ROOT", help="Where the recordings have moved.")
     ] = None,
     methods: Annotated[str, typer.Option(metavar="A,B")] = ",".join(METHODS),
-    beam: Annotated[int, typer.Option(min=1)] = 1,
-    candidates: Annotated[
-        int, typer.Option(min=1, help="Drawn for each gap; the one that others agree with is taken.")
-    ] = 1,
-    temperature: Annotated[float, typer.Option(min=0.01, help="Of the candidates.")] = 1.0,
+    candidates: Candidates = None,
+    temperature: CandidatesTemperature = None,
+    beam: GapBeam = None,
     finetune: Annotated[
         bool, typer.Option("--finetune", help="Also train the whole model for it, in DIR/finetuned.")
     ] = False,
@@ -92,8 +89,7 @@ def main(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_audio(file, wave, sample_rate)
 
-    sampling = SamplingConfig(greedy=candidates == 1, temperature=temperature)
-    writing = WritingConfig(beam=beam, sampling=sampling, candidates=candidates)
+    writing = filling_by(beam=beam, candidates=candidates, temperature=temperature)
     names = split_names("--methods", methods)
     trained = {"prompt": opened.record.trainable_parameters}
     finetuned = None

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from speechprompt.cli.boundary import emit
-from speechprompt.cli.options import AudioFile, Device, Json, Seed
+from speechprompt.cli.options import (
+    AudioFile,
+    Candidates,
+    CandidatesTemperature,
+    Device,
+    GapBeam,
+    Json,
+    Seed,
+)
 from speechprompt.cli.trained import emit_trained
 
 if TYPE_CHECKING:
@@ -33,16 +41,9 @@ def inpaint(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="The language model without a prompt.")] = False,
     whole: Annotated[bool, typer.Option("--whole", help="Speak everything anew, not the gap alone.")] = False,
-    beam: Annotated[int, typer.Option(min=1, help="Hypotheses kept; 1 is greedy.")] = 1,
-    temperature: Annotated[
-        float | None, typer.Option(min=0.01, help="Sample, in place of the likeliest.", show_default=False)
-    ] = None,
-    candidates: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Draw so many, with --temperature, and take the one that others agree with."
-        ),
-    ] = 1,
+    candidates: Candidates = None,
+    temperature: CandidatesTemperature = None,
+    beam: GapBeam = None,
     speaker: Annotated[
         str | None, typer.Option(help="A voice of the vocoder; by default the most like the recording's.")
     ] = None,
@@ -54,17 +55,11 @@ def inpaint(
 
     Example: speechprompt inpaint sentence.wav --start-s 1.2 --end-s 1.8 --run runs/inpainting --out mended.wav
     """
-    from speechprompt.decode import SamplingConfig
+    from speechprompt.generate.filling import filling_by
     from speechprompt.generate.inpainting import inpaint_speech
-    from speechprompt.seq2seq.decoding import WritingConfig
     from units.recording import write_recording
 
-    sampling = (
-        SamplingConfig(greedy=True)
-        if temperature is None
-        else SamplingConfig(temperature=temperature, seed=seed)
-    )
-    writing = WritingConfig(beam=beam, sampling=sampling, candidates=candidates)
+    writing = filling_by(beam=beam, candidates=candidates, temperature=temperature, seed=seed)
     parts, inpainter = _chosen(run, stack, plain, writing, device)
     result = inpaint_speech(parts, inpainter, audio, [(start_s, end_s)], whole=whole, speaker=speaker)
     write_recording(out, result.recording)
@@ -152,16 +147,16 @@ def evaluate_inpainting(
     run: Path, split: str, data: Path | None, *, beam: int, judge: str | None, device: str, as_json: bool
 ) -> None:
     """What `evaluate` does for a run of this task."""
+    from speechprompt.generate.filling import filling_by
     from speechprompt.generate.inpainting_evaluation import evaluate_inpainting as evaluate_run
     from speechprompt.generate.measured_gaps import in_words
     from speechprompt.judge import load_judge
-    from speechprompt.seq2seq.decoding import WritingConfig
 
     measures = evaluate_run(
         run,
         split,
         data=data,
-        writing=WritingConfig(beam=beam),
+        writing=filling_by(beam=beam if beam > 1 else None),
         judge=None if judge is None else load_judge(judge, device=device),
         device=device,
         progress=True,

@@ -61,6 +61,28 @@ AudioFiles = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `train` wrote.")]
 OutAudio = Annotated[Path, typer.Option("--out", metavar="WAV", help="File to write: .wav, .flac or .ogg.")]
 Beam = Annotated[int, typer.Option(min=1, help="Hypotheses kept while symbols are decoded; 1 is greedy.")]
+GapBeam = Annotated[
+    int | None,
+    typer.Option(
+        "--beam",
+        min=1,
+        help="Fill gaps with the likeliest row that so many hypotheses find; 1 is greedy.",
+        show_default=False,
+    ),
+]
+Candidates = Annotated[
+    int | None,
+    typer.Option(
+        "--candidates",
+        min=1,
+        help="Fill gaps with the median of so many rows drawn, 16 if not said.",
+        show_default=False,
+    ),
+]
+CandidatesTemperature = Annotated[
+    float | None,
+    typer.Option("--temperature", min=0.01, help="Of the rows drawn, 1 if not said.", show_default=False),
+]
 MaxLength = Annotated[
     int | None,
     typer.Option(min=1, help="Most symbols of a text; by default a quarter more than training's longest."),

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from speechprompt.generate.consensus import most_agreed
+from speechprompt.generate.consensus import median_row
 from speechprompt.generate.corruption import CorruptionConfig, Span
 from speechprompt.generate.damaged import Damaged
+from speechprompt.generate.filling import FILLING
 from speechprompt.generate.gap_filling import (
     between,
     filled,
@@ -147,14 +148,14 @@ class Inpainter:
         prompted: with a trained prompt, or with none: the plain language model.
         reading: how gaps are shown to it.
         vocoder: tells how long units last, where it can; None: all equally long.
-        writing: how units are chosen.
+        writing: how units are chosen; of several candidates the gap's median is taken.
         begun: whether the model is given, as written already, what was heard before the first gap.
     """
 
     prompted: PromptedMBart
     reading: GapReading
     vocoder: UnitVocoder | None = None
-    writing: WritingConfig = field(default_factory=WritingConfig)
+    writing: WritingConfig = FILLING
     begun: bool = True
 
     @property
@@ -176,16 +177,15 @@ class Inpainter:
         rows = []
         for place, (row, spans, parts) in enumerate(zip(damaged, regions, contexts, strict=True)):
             said = written[place * n : (place + 1) * n]
-            filled_rows = [self._filled(row.heard, spans, parts, said_T) for said_T in said]
-            rows.append(filled_rows[most_agreed([self.reading.units(frames_F) for frames_F in filled_rows])])
+            rows.append(self._filled(row.heard, spans, *_agreed(said, parts)))
         return rows
 
     def _filled(
-        self, heard_F: np.ndarray, regions: Sequence[Span], contexts: Sequence[np.ndarray], said_T: np.ndarray
+        self, heard_F: np.ndarray, regions: Sequence[Span], said_T: np.ndarray, in_gaps: Sequence[slice]
     ) -> np.ndarray:
         lasting_T = self._durations(said_T)
         fills = []
-        for region, part in zip(regions, written_in_gaps(said_T, contexts), strict=True):
+        for region, part in zip(regions, in_gaps, strict=True):
             units, weights = with_cut_units(said_T, lasting_T, part, heard_F, region)
             n_frames = region[1] - region[0]
             fills.append(
@@ -199,3 +199,17 @@ class Inpainter:
         if self.vocoder is None or not can or not self.reading.deduplicate or not len(said_T):
             return np.ones(len(said_T))
         return predicted_frames(self.vocoder, said_T)
+
+
+def _agreed(said: Sequence[np.ndarray], contexts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[slice]]:
+    """One row for all that were written, and where its gaps lie: what is heard, with medians in the gaps."""
+    in_gaps = [written_in_gaps(said_T, contexts) for said_T in said]
+    if len(said) == 1:
+        return said[0], in_gaps[0]
+    parts, places, length = [contexts[0]], [], len(contexts[0])
+    for gap, context in enumerate(contexts[1:]):
+        median = median_row([said_T[spans[gap]] for said_T, spans in zip(said, in_gaps, strict=True)])
+        places.append(slice(length, length + len(median)))
+        parts += [median, context]
+        length += len(median) + len(context)
+    return np.concatenate(parts), places

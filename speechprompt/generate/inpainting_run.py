@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from speechprompt.generate.filling import FILLING
 from speechprompt.generate.inpainter import GapReading, Inpainter, InpaintingConfig
 from speechprompt.generate.pair_training import open_pair_run
 from speechprompt.opened_run import OpenedRun
@@ -45,7 +46,7 @@ def inpainter_of(
 ) -> Inpainter:
     """Join a model with the stack's way of reading units and, where there is one, its vocoder's durations."""
     vocoder = None if stack.vocoder_part is None else stack.vocoder
-    return Inpainter(prompted, reading_of(stack, prompted, config), vocoder, writing or WritingConfig())
+    return Inpainter(prompted, reading_of(stack, prompted, config), vocoder, writing or FILLING)
 
 
 def reading_of(stack: Stack, prompted: PromptedMBart, config: InpaintingConfig) -> GapReading:

@@ -30,7 +30,7 @@ class WritingConfig:
         sampling: greedy by default; its max_units, min_units and allow_end do not matter.
         length_factor, length_extra: most units of a row: so many for each source token, and so many more.
         length_penalty: of the beam's scores.
-        candidates: rows drawn by `sampling` for each source, for `generate.consensus` to choose from.
+        candidates: rows drawn by `sampling` for each source, of which inpainting takes the median.
     Raises: InputError for values outside their range.
     """
 

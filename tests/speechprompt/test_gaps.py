@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speechprompt.generate.consensus import most_agreed
+from speechprompt.generate.consensus import median_row
 from speechprompt.generate.corruption import CorruptionConfig, corrupted, draw_spans
 from speechprompt.generate.damaged import Damaged, gap_frames
 from speechprompt.generate.gap_filling import (
@@ -240,22 +240,28 @@ def test_every_one_of_several_gaps_has_its_masks() -> None:
 
 
 @given(st.lists(UNITS, min_size=1, max_size=5))
-def test_agreement_is_the_least_sum_of_edits(candidates: list[np.ndarray]) -> None:
+def test_the_median_takes_no_more_edits_than_any_row_drawn(drawn: list[np.ndarray]) -> None:
     def edits(one: list[int], other: list[int]) -> int:
         if not one or not other:
             return len(one) + len(other)
         changed = edits(one[1:], other[1:]) + (one[0] != other[0])
         return min(changed, edits(one[1:], other) + 1, edits(one, other[1:]) + 1)
 
-    rows = [units[:5].tolist() for units in candidates]  # the plain recursion is slow
-    sums = [sum(edits(one, other) for other in rows) for one in rows]
-    assert most_agreed([np.array(row, dtype=np.int64) for row in rows]) == sums.index(min(sums))
+    rows = [units[:5].tolist() for units in drawn]  # the plain recursion is slow
+    median = median_row([np.array(row, dtype=np.int64) for row in rows]).tolist()
+    sums = [sum(edits(one, other) for other in rows) for one in (median, *rows)]
+    assert sums[0] == min(sums)
+    assert set(median) <= {unit for row in rows for unit in row}
 
 
-def test_the_candidate_that_others_agree_with_is_taken() -> None:
-    units = [np.array(row, dtype=np.int64) for row in ([9, 9], [1, 2, 3], [1, 2, 4], [1, 2, 3, 4], [])]
-    assert most_agreed(units) == 1  # 8 edits to the others, as the next one; the rest 10 and 12
-    assert most_agreed(units[:1]) == 0 and most_agreed(units[4:] * 3) == 0
+def test_the_median_says_what_most_rows_say() -> None:
+    units = [
+        np.array(row, dtype=np.int64)
+        for row in ([7, 1, 2, 3, 4], [1, 2, 9, 3, 4], [1, 2, 3, 5], [1, 8, 3, 4])
+    ]
+    assert median_row(units).tolist() == [1, 2, 3, 4]  # which nobody said
+    assert median_row(units[:1]).tolist() == [7, 1, 2, 3, 4]
+    assert median_row([np.array([], dtype=np.int64)] * 3).tolist() == []
     with pytest.raises(InputError, match="candidates to be sampled"):
         WritingConfig(candidates=4)
 

@@ -93,10 +93,13 @@ def test_a_prompt_fills_gaps_that_the_plain_model_does_not(tmp_path: Path) -> No
     def gap_errors(inpainter: Inpainter) -> float:
         return float(unit_measures(valid, inpainter(valid))["gap_unit_error_rate"])
 
-    after, before = (gap_errors(Inpainter(model, shown)) for model in (prompted.eval(), plain))
+    after, before = (
+        gap_errors(Inpainter(model, shown, writing=WritingConfig())) for model in (prompted.eval(), plain)
+    )
     as_heard = float(unit_measures(valid, [row.heard for row in valid])["gap_unit_error_rate"])
     assert after < 0.5 * min(before, as_heard), (after, before, as_heard)
-    for row, frames in zip(valid, Inpainter(prompted, shown)(valid), strict=True):
+    filled = Inpainter(prompted, shown, writing=WritingConfig())(valid)
+    for row, frames in zip(valid, filled, strict=True):
         [(start, stop)] = row.gaps
         assert len(frames) == len(row.heard)
         np.testing.assert_array_equal(frames[:start], row.heard[:start])
@@ -250,7 +253,7 @@ def test_evaluation_and_table_measure_every_method_on_the_same_gaps(
         compare(load_inpainting_run(inpainting_run), "test", ["magic"])
 
 
-def test_candidates_are_drawn_and_the_one_most_agreed_on_is_taken(
+def test_candidates_are_drawn_and_their_median_is_taken(
     inpainting_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gap = [str(READ_SENTENCE), "--start-s", "1", "--end-s", "1.5", "--run", str(inpainting_run)]
@@ -261,8 +264,9 @@ def test_candidates_are_drawn_and_the_one_most_agreed_on_is_taken(
         assert run_command_line(command) == 0
         said.append(json.loads(capsys.readouterr().out)["units"])
     assert said[0] == said[1] != said[2]
-    assert run_command_line(["inpaint", *gap, "--out", str(tmp_path / "x.wav"), "--candidates", "4"]) == 2
-    assert "give a temperature" in capsys.readouterr().err
+    both = ["--candidates", "4", "--beam", "2", "--out", str(tmp_path / "x.wav")]
+    assert run_command_line(["inpaint", *gap, *both]) == 2
+    assert "leave one out" in capsys.readouterr().err
     inpainting_table.main(inpainting_run, tmp_path / "table", methods="prompt", candidates=3)
     about = json.loads((tmp_path / "table" / "table.json").read_text())
     assert about["writing"]["candidates"] == 3 and about["measures"]["prompt"]["gap_unit_error_rate"] > 0
