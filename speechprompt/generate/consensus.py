@@ -1,7 +1,7 @@
 """The median of rows drawn from a model: the row with the least expected number of wrong units.
 
-A row drawn is one thing that may stand there; where it says what others do not, it is mostly wrong. The median says what
-most rows say, and nothing where they agree on nothing.
+A row drawn is one thing that may stand there; where it says what others do not, it is mostly wrong. The median says
+what most rows say, and nothing where they agree on nothing.
 
 Source: Kumar and Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical Machine Translation"; Kohonen 1985, "Median
 strings" (here by changes of one unit, from the drawn row that is nearest to all).
