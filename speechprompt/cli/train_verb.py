@@ -171,7 +171,6 @@ def train(
                 "max_s": longest,
                 "n_spans": gaps,
                 "fill": gap_fill.value,
-                "seed": seed,
             },
             masked=masked,
             training=given,

@@ -11,9 +11,13 @@ import pytest
 
 from speechprompt.cli import run as run_command_line
 from speechprompt.generate.continuation import continue_speech
+from speechprompt.generate.inpainting import inpaint_speech
+from speechprompt.generate.inpainting_run import load_inpainting_run
+from speechprompt.seq2seq.config import published_parameter_count
 from speechprompt.stack import Stack, StackError
 from speechprompt.stack_folder import load_stack, stack_names, write_stack_json
 from tasks import get_task
+from tasks.spoken_digits import READ_SENTENCE
 from units.audio import read_audio, write_audio
 from units.errors import AudioError, InputError, UnitSpecMismatch
 from vocoder.base import UnitVocoder
@@ -278,3 +282,18 @@ def test_a_weightless_encoder_makes_a_stack(folder: Path, clips: list[Path]) -> 
     )
     stack = load_stack(folder)
     assert stack.spec == stack.quantize(clips)[0].spec == spec
+
+
+def test_mini_fills_a_gap_by_the_prompt_that_comes_with_it(tmp_path: Path) -> None:
+    stack = load_stack("mini")
+    folder = stack.shipped_prompt("inpainting")
+    assert folder is not None
+    run = load_inpainting_run(folder, stack=stack)
+    assert run.record.stack == "mini" and run.record.data is None
+    assert run.record.trainable_parameters == published_parameter_count(20, 4, 4, 256)
+    [clean] = stack.quantize([stack.read(READ_SENTENCE)], deduplicate=False)
+    filled = inpaint_speech(stack, run.inpainter(), READ_SENTENCE, [(1.4, 2.0)])
+    [(start, stop)] = filled.regions
+    same = filled.units.units == clean.units  # the gap reaches into the frames beside it
+    assert same[:start].mean() > 0.95 and same[stop:].mean() > 0.95
+    assert len(set(filled.units.units[start:stop].tolist())) >= 5  # it speaks
