@@ -75,13 +75,13 @@ Candidates = Annotated[
     typer.Option(
         "--candidates",
         min=1,
-        help="Fill gaps with the median of so many rows drawn, 16 if not said.",
+        help="Fill gaps with the median of so many rows drawn, 32 if not said.",
         show_default=False,
     ),
 ]
 CandidatesTemperature = Annotated[
     float | None,
-    typer.Option("--temperature", min=0.01, help="Of the rows drawn, 1 if not said.", show_default=False),
+    typer.Option("--temperature", min=0.01, help="Of the rows drawn, 0.8 if not said.", show_default=False),
 ]
 MaxLength = Annotated[
     int | None,

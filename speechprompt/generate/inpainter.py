@@ -34,6 +34,8 @@ from speechprompt.vocab import MBartVocab
 from units.errors import InputError
 from vocoder.base import UnitVocoder
 
+_TAIL = 12  # units behind the last gap that are written, too: by them its end is found
+
 
 @dataclass(frozen=True)
 class InpaintingConfig:
@@ -171,9 +173,10 @@ class Inpainter:
             for row, places in zip(damaged, regions, strict=True)
         ]
         n = self.writing.candidates
-        sources = [self.reading.source(row) for row in damaged for _ in range(n)]
-        begun = [parts[0] for parts in contexts for _ in range(n)] if self.begun else None
-        written = write_units(self.prompted, sources, self.writing, begun=begun)
+        sources = [self.reading.source(row) for row in damaged]
+        begun = [parts[0] for parts in contexts] if self.begun else None
+        most = [_most(parts, places) for parts, places in zip(contexts, regions, strict=True)]
+        written = write_units(self.prompted, sources, self.writing, begun=begun, most=most)
         rows = []
         for place, (row, spans, parts) in enumerate(zip(damaged, regions, contexts, strict=True)):
             said = written[place * n : (place + 1) * n]
@@ -201,9 +204,16 @@ class Inpainter:
         return predicted_frames(self.vocoder, said_T)
 
 
+def _most(contexts: Sequence[np.ndarray], regions: Sequence[Span]) -> int:
+    """Units of a row up to a little behind its last gap: a gap holds no more of them than frames."""
+    return sum(map(len, contexts[:-1])) + sum(stop - start for start, stop in regions) + _TAIL
+
+
 def _agreed(said: Sequence[np.ndarray], contexts: Sequence[np.ndarray]) -> tuple[np.ndarray, list[slice]]:
     """One row for all that were written, and where its gaps lie: what is heard, with medians in the gaps."""
-    in_gaps = [written_in_gaps(said_T, contexts) for said_T in said]
+    # Nothing is known of the empty context behind: what is written after the tail costs nothing.
+    known = [*contexts[:-1], contexts[-1][:_TAIL], contexts[-1][:0]]
+    in_gaps = [written_in_gaps(said_T, known)[:-1] for said_T in said]
     if len(said) == 1:
         return said[0], in_gaps[0]
     parts, places, length = [contexts[0]], [], len(contexts[0])

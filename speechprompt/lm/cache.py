@@ -100,7 +100,10 @@ class KVCache:
 
     def reorder(self, rows_N: Tensor) -> None:
         """Let row i be what row `rows_N[i]` was, as a beam search needs; the number of rows may change."""
-        if len(rows_N) == len(self.padding_BS):
+        n_rows = len(self.padding_BS)
+        if len(rows_N) == n_rows and torch.equal(rows_N, torch.arange(n_rows, device=rows_N.device)):
+            return  # as between most steps: nothing moves
+        if len(rows_N) == n_rows:
             for past_LBHSE in (self.key_LBHSE, self.value_LBHSE):  # copy no more than what is filled
                 past_LBHSE[:, :, :, : self.length] = past_LBHSE[:, rows_N, :, : self.length]
         else:

@@ -62,17 +62,19 @@ def write_units(
     config: WritingConfig,
     *,
     begun: Sequence[np.ndarray] | None = None,
-    batch_tokens: int = 8192,
+    most: Sequence[int] | None = None,
+    batch_tokens: int = 16384,
 ) -> list[np.ndarray]:
-    """Write what each source row asks for.
+    """Write what each source row asks for, `config.candidates` times each.
 
     Args:
         prompted: its mode is restored.
         sources: token ids (S,) int64, see `rows.source_row`.
         config: how to choose.
         begun: units (n,) int64 that each row begins with, None for nothing.
-        batch_tokens: most source tokens read at once, padding and hypotheses counted.
-    Returns: unit numbers of each row, in order, those it began with included.
+        most: units of each row at which it is cut off, those it begins with included; None for the config's limits.
+        batch_tokens: most source tokens read at once, padding counted, for each hypothesis or draw.
+    Returns: unit numbers of each row, in order, those it began with included; all draws of a row one after the other.
     Raises: InputError for a row longer than the model reads.
     """
     vocab, given = prompted.lm.vocab, begun or [np.empty(0, dtype=np.int64)] * len(sources)
@@ -81,6 +83,8 @@ def write_units(
     limits = np.array(
         [min(room, math.ceil(config.length_factor * len(s)) + config.length_extra) for s in sources]
     )
+    if most is not None:
+        limits = np.minimum(limits, most)
     long = next((i for i, ids in enumerate(forced) if len(ids) > room), None)
     if long is not None:
         raise InputError(
@@ -88,17 +92,19 @@ def write_units(
         )
     limits = np.maximum(limits, [len(ids) for ids in forced])
     lengths = np.array([len(source) for source in sources], dtype=np.int64)
-    order = np.argsort(lengths, kind="stable")
-    written: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * len(sources)
+    # Rows step together from the shortest beginning on, so rows of about equal beginnings go together.
+    order = np.lexsort((lengths, np.array([len(ids) for ids in forced])))
+    n = config.candidates
+    written: list[np.ndarray] = [np.empty(0, dtype=np.int64)] * (n * len(sources))
     training = prompted.training
     prompted.eval()
-    for run in bucket(lengths[order], max(1, batch_tokens // config.beam)):
+    for run in bucket(lengths[order], max(1, batch_tokens // max(n, config.beam))):
         index = order[run]
         rows = [torch.from_numpy(sources[i]) for i in index]
         source_BS = pad_sequence(rows, True, vocab.pad).to(prompted.lm.device)
         write = _sampled if config.beam == 1 else _searched
         ids = write(prompted, source_BS, [forced[i] for i in index], limits[index], index, config)
-        for place, row in zip(index, ids, strict=True):
+        for place, row in zip((n * index[:, None] + np.arange(n)).flat, ids, strict=True):
             written[place] = vocab.decode(row)
     prompted.train(training)
     return written
@@ -134,33 +140,44 @@ def _sampled(
     index: np.ndarray,
     config: WritingConfig,
 ) -> list[np.ndarray]:
-    """Row `index[i]` of all draws from its own stream, so that its result does not depend on the others."""
-    vocab, device = prompted.lm.vocab, prompted.lm.device
+    """All draws of each row, which share what is read and begun; they step together until the last of them ends.
+
+    Draw k of row i has its own stream, so that its result does not depend on the others.
+    """
+    vocab, device, n = prompted.lm.vocab, prompted.lm.device, config.candidates
     sampling = replace(config.sampling, allow_end=True)
     choice_C = torch.from_numpy(np.append(vocab.unit_ids, vocab.eos)).to(device)
-    streams = [np.random.default_rng((sampling.seed, int(i))) for i in index]
-    longest = int(limits.max())
+    streams = [np.random.default_rng((sampling.seed, n * int(i) + k)) for i in index for k in range(n)]
+    longest, n_common = int(limits.max()), min(len(ids) for ids in forced)
     decoder = prompted.decoder(source_BS, longest + 2)
-    n_common = min(len(ids) for ids in forced)
     start = decoder_start(vocab, prompted.language)
-    written = [ids[:n_common].tolist() for ids in forced]
-    first_BT = torch.tensor([[*start, *row] for row in written], device=device)
-    logits_NV = decoder.start(first_BT)[:, -1]
-    row_N = list(range(len(forced)))
+    first_BT = torch.tensor([[*start, *ids[:n_common].tolist()] for ids in forced], device=device)
+    written = [ids[:n_common].tolist() for ids in forced for _ in range(n)]
+    ends: list[int | None] = [None] * len(written)
+    parent_N = torch.arange(len(forced)).repeat_interleave(n)  # each draw's line among those before it
+    logits_NV = decoder.start(first_BT)[:, -1][parent_N.to(device)]
+    line_N = list(range(len(written)))  # draws that step on, all of a row or none
     for step in range(n_common, longest + 1):
-        heard_NT = torch.tensor([written[row] for row in row_N], dtype=torch.int64, device=device)
+        heard_NT = torch.tensor([written[draw] for draw in line_N], dtype=torch.int64, device=device)
         log_probability_NC = penalised(logits_NV[:, choice_C].float(), choice_C, heard_NT, sampling)
-        uniform_N = torch.tensor([streams[row].random() for row in row_N], dtype=torch.float64, device=device)
+        uniform_N = torch.tensor(
+            [streams[draw].random() for draw in line_N], dtype=torch.float64, device=device
+        )
         chosen_N = choice_C[choose(log_probability_NC, uniform_N, sampling)].tolist()
-        alive = []
-        for line, row in enumerate(row_N):
-            token = int(forced[row][step]) if step < len(forced[row]) else chosen_N[line]
-            if token != vocab.eos and step < limits[row]:
-                written[row].append(token)
-                alive.append(line)
-        if not alive:
+        for draw, chosen in zip(line_N, chosen_N, strict=True):
+            ids = forced[draw // n]
+            token = int(ids[step]) if step < len(ids) else chosen
+            if ends[draw] is None and (token == vocab.eos or step >= limits[draw // n]):
+                ends[draw] = step
+            written[draw].append(token)
+        running = {draw // n for draw in line_N if ends[draw] is None}
+        if not running:
             break
-        row_N = [row_N[line] for line in alive]
-        ids_N = torch.tensor([written[row][-1] for row in row_N], device=device)
-        logits_NV = decoder.step(ids_N, torch.tensor(alive, device=device))
-    return [np.asarray(row, dtype=np.int64) for row in written]
+        kept = [line for line, draw in enumerate(line_N) if draw // n in running]
+        parent_N, line_N = (
+            (parent_N if step == n_common else torch.arange(len(line_N)))[kept],
+            [line_N[k] for k in kept],
+        )
+        ids_N = torch.tensor([written[draw][-1] for draw in line_N], device=device)
+        logits_NV = decoder.step(ids_N, parent_N.to(device))
+    return [np.asarray(row[:end], dtype=np.int64) for row, end in zip(written, ends, strict=True)]

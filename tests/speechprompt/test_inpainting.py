@@ -53,7 +53,7 @@ VOCAB = MBartVocab([str(unit) for unit in range(N_UNITS)], ["und"])
 
 
 def planted(n: int, seed: int) -> list[Damaged]:
-    """Units that count upwards, two frames each; in the gap unit 0 is heard."""
+    """Units that count upwards, two frames each, but 7, 3, 7, 3 in the gap, where unit 0 is heard."""
     rng, rows = np.random.default_rng(seed), []
     for number in range(n):
         n_frames, start = int(rng.integers(28, 40)), int(rng.integers(N_UNITS))
@@ -61,6 +61,7 @@ def planted(n: int, seed: int) -> list[Damaged]:
         first = int(rng.integers(6, 12))
         heard = clean.copy()
         heard[first : first + 8] = 0
+        clean[first : first + 8] = np.repeat([7, 3, 7, 3], 2)
         rows.append(Damaged(str(number), heard, clean, ((first, first + 8),), ((0, 1),)))
     return rows
 
