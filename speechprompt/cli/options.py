@@ -81,7 +81,7 @@ Candidates = Annotated[
 ]
 CandidatesTemperature = Annotated[
     float | None,
-    typer.Option("--temperature", min=0.01, help="Of the rows drawn, 0.8 if not said.", show_default=False),
+    typer.Option("--temperature", min=0.01, help="Of the rows drawn, 1 if not said.", show_default=False),
 ]
 MaxLength = Annotated[
     int | None,

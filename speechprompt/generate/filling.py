@@ -9,7 +9,7 @@ from speechprompt.seq2seq.decoding import WritingConfig
 from units.errors import InputError
 
 # Chosen on validation gaps of `mini` (docs/results.md): the likeliest row alone is mostly wrong.
-FILLING = WritingConfig(sampling=SamplingConfig(temperature=0.8), candidates=32)
+FILLING = WritingConfig(sampling=SamplingConfig(temperature=1.0), candidates=32)
 
 
 def filling_by(
