@@ -80,7 +80,7 @@ def inpaint_speech(
     regions = tuple(widened(gaps, len(heard), inpainter.config.guard))
     heard = with_f0(heard, damaged_N, rate) if with_pitch else heard
     f0_F = bridged_f0(heard, regions) if with_pitch else None
-    speaker = speaker or _own_voice(stack, damaged_N, heard, spans)
+    speaker = speaker or own_voice(stack, damaged_N, heard, spans)
     units = UnitSequence(frames_F, stack.spec, f0_hz=f0_F)
     if whole:
         spoken_M = stack.voice.speak(units.deduplicate(), speaker).clip(-1, 1)
@@ -108,7 +108,7 @@ def spoken_gaps(
     if stack.voice.needs_f0:
         heard = with_f0(heard, wave_N, rate)
         f0_F = bridged_f0(heard, damaged.gaps)
-    speaker = speaker or _own_voice(stack, wave_N, heard, damaged.spans)
+    speaker = speaker or own_voice(stack, wave_N, heard, damaged.spans)
     units = UnitSequence(filled_F, stack.spec, f0_hz=f0_F)
     spoken_M = stack.voice.speak(units.deduplicate(), speaker)
     gaps_s = [(start / rate, stop / rate) for start, stop in damaged.spans]
@@ -131,8 +131,8 @@ def bridged_f0(heard: UnitSequence, regions: Sequence[Span]) -> np.ndarray:
     return bridged_F
 
 
-def _own_voice(stack: Stack, damaged_N: Wave, heard: UnitSequence, spans: Sequence[Span]) -> str | None:
-    """The voice most like that of what is left of a recording."""
+def own_voice(stack: Stack, damaged_N: Wave, heard: UnitSequence, spans: Sequence[Span]) -> str | None:
+    """The voice most like that of what is left of a damaged wave (N,). heard: unit of every frame of it."""
     left_N = damaged_N.copy()
     for start, stop in spans:
         left_N[start:stop] = 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from speechprompt.generate.damaged import Damaged, damaged_wave
-from speechprompt.generate.inpainting import spoken_gaps
+from speechprompt.generate.inpainting import own_voice, spoken_gaps
 from speechprompt.generate.inpainting_run import InpaintingRun, load_inpainting_run, plain_inpainter
 from speechprompt.generate.inpainting_training import HELD_OUT_VERSION, damaged
 from speechprompt.generate.measured_gaps import Fill, SpokenPair, distance_measures, unit_measures
@@ -24,7 +24,8 @@ from tasks.base import Task, Utterance
 from tasks.registry import get_task
 from units.audio import read_audio
 from units.errors import InputError
-from units.types import Wave
+from units.pitch import with_f0
+from units.types import UnitSequence, Wave
 
 Keep = Callable[[str, str, Wave, int], None]  # method, utterance, wave, sample rate
 CEILING = "resynthesized"
@@ -109,6 +110,7 @@ def compare(
             "judge: expected spoken recordings, got units alone; measure audio, by a stack that speaks"
         )
     utterances, rate = task.utterances(split), run.stack.quantizer.sample_rate
+    voices: dict[str, str | None] = {}  # by recording: the same for all methods
     kind, references = ("", []) if judge is None else _references(judge, utterances, rate)
     measured = {}
     for name in methods:
@@ -118,7 +120,7 @@ def compare(
         if not speaks:
             continue
         heard: list[str] = []
-        pairs = _spoken(name, run, utterances, rows, filled, keep)
+        pairs = _spoken(name, run, utterances, rows, filled, keep, voices)
         measured[name] |= distance_measures(_listened(pairs, judge, rate, heard), rate)
         if judge is not None:
             measured[name] |= text_error_measures(references, heard, judge=judge.name, reference=kind)
@@ -164,13 +166,20 @@ def _spoken(
     rows: Sequence[Damaged],
     filled: Sequence[np.ndarray],
     keep: Keep | None,
+    voices: dict[str, str | None],
 ) -> Iterator[SpokenPair]:
     """Each recording as it was, and with its gaps spoken; of what is only heard damaged, the damaged wave."""
     rate, corruption = run.stack.quantizer.sample_rate, run.config.corruption
     for utterance, row, frames_F in zip(utterances, rows, filled, strict=True):
         clean = _clean(utterance, rate)
         wave, _ = damaged_wave(clean, utterance.id, rate, corruption, HELD_OUT_VERSION)
-        mended = wave if name == "corrupted" else spoken_gaps(run.stack, wave, row, frames_F)
+        mended = wave
+        if name != "corrupted":
+            if row.id not in voices:
+                heard = UnitSequence(row.heard, run.stack.spec)
+                heard = with_f0(heard, wave, rate) if run.stack.voice.needs_f0 else heard
+                voices[row.id] = own_voice(run.stack, wave, heard, row.spans)
+            mended = spoken_gaps(run.stack, wave, row, frames_F, voices[row.id])
         if keep is not None:
             keep(name, utterance.id, mended, rate)
         yield SpokenPair(clean, mended, row.spans)

@@ -295,5 +295,5 @@ def test_mini_fills_a_gap_by_the_prompt_that_comes_with_it(tmp_path: Path) -> No
     filled = inpaint_speech(stack, run.inpainter(), READ_SENTENCE, [(1.4, 2.0)])
     [(start, stop)] = filled.regions
     same = filled.units.units == clean.units  # the gap reaches into the frames beside it
-    assert same[:start].mean() > 0.95 and same[stop:].mean() > 0.95
+    assert same[:start].mean() > 0.85 and same[stop:].mean() > 0.85
     assert len(set(filled.units.units[start:stop].tolist())) >= 5  # it speaks
