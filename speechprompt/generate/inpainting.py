@@ -61,7 +61,7 @@ def inpaint_speech(
     Raises InputError: gaps that do not lie in the recording one after the other, or that are too long for the language
     model; AudioError: a recording that cannot be used; StackError: a stack without encoder or vocoder.
     """
-    with_pitch = stack.voice.needs_f0  # asked first: it may refuse
+    _ = stack.voice.needs_f0  # asked first: it may refuse
     wave_N, rate = stack.read(audio), stack.quantizer.sample_rate
     spans = _spans(gaps_s, len(wave_N), rate)
     damaged_N = corrupted(wave_N, spans, inpainter.config.corruption)
@@ -78,8 +78,8 @@ def inpaint_speech(
     [filled_F] = inpainter([Damaged("", heard_F, heard_F, inner, spans)])
     frames_F = np.concatenate([heard.units[:first], filled_F, heard.units[last:]])
     regions = tuple(widened(gaps, len(heard), inpainter.config.guard))
-    heard = with_f0(heard, damaged_N, rate) if with_pitch else heard
-    f0_F = bridged_f0(heard, regions) if with_pitch else None
+    heard = heard_units(stack, heard.units, damaged_N)
+    f0_F = None if heard.f0_hz is None else bridged_f0(heard, regions)
     speaker = speaker or own_voice(stack, damaged_N, heard, spans)
     units = UnitSequence(frames_F, stack.spec, f0_hz=f0_F)
     if whole:
@@ -103,11 +103,8 @@ def spoken_gaps(
 
     speaker: as in `inpaint_speech`.
     """
-    rate, f0_F = stack.quantizer.sample_rate, None
-    heard = UnitSequence(damaged.heard, stack.spec)
-    if stack.voice.needs_f0:
-        heard = with_f0(heard, wave_N, rate)
-        f0_F = bridged_f0(heard, damaged.gaps)
+    rate, heard = stack.quantizer.sample_rate, heard_units(stack, damaged.heard, wave_N)
+    f0_F = None if heard.f0_hz is None else bridged_f0(heard, damaged.gaps)
     speaker = speaker or own_voice(stack, wave_N, heard, damaged.spans)
     units = UnitSequence(filled_F, stack.spec, f0_hz=f0_F)
     spoken_M = stack.voice.speak(units.deduplicate(), speaker)
@@ -115,6 +112,12 @@ def spoken_gaps(
     recording = Recording(wave_N[:, None], rate, "FLOAT")
     mended_N: Wave = spliced(recording, spoken_M, stack.vocoder.sample_rate, gaps_s).samples_NC[:, 0]
     return mended_N
+
+
+def heard_units(stack: Stack, frames_F: np.ndarray, wave_N: Wave) -> UnitSequence:
+    """Units (F,) of every frame of a wave (N,), with their F0 where the stack's vocoder reads it."""
+    heard = UnitSequence(frames_F, stack.spec)
+    return with_f0(heard, wave_N, stack.quantizer.sample_rate) if stack.voice.needs_f0 else heard
 
 
 def bridged_f0(heard: UnitSequence, regions: Sequence[Span]) -> np.ndarray:

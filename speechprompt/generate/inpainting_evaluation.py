@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from speechprompt.generate.damaged import Damaged, damaged_wave
-from speechprompt.generate.inpainting import own_voice, spoken_gaps
+from speechprompt.generate.inpainting import heard_units, own_voice, spoken_gaps
 from speechprompt.generate.inpainting_run import InpaintingRun, load_inpainting_run, plain_inpainter
 from speechprompt.generate.inpainting_training import HELD_OUT_VERSION, damaged
 from speechprompt.generate.measured_gaps import Fill, SpokenPair, distance_measures, unit_measures
@@ -24,8 +24,7 @@ from tasks.base import Task, Utterance
 from tasks.registry import get_task
 from units.audio import read_audio
 from units.errors import InputError
-from units.pitch import with_f0
-from units.types import UnitSequence, Wave
+from units.types import Wave
 
 Keep = Callable[[str, str, Wave, int], None]  # method, utterance, wave, sample rate
 CEILING = "resynthesized"
@@ -176,8 +175,7 @@ def _spoken(
         mended = wave
         if name != "corrupted":
             if row.id not in voices:
-                heard = UnitSequence(row.heard, run.stack.spec)
-                heard = with_f0(heard, wave, rate) if run.stack.voice.needs_f0 else heard
+                heard = heard_units(run.stack, row.heard, wave)
                 voices[row.id] = own_voice(run.stack, wave, heard, row.spans)
             mended = spoken_gaps(run.stack, wave, row, frames_F, voices[row.id])
         if keep is not None:

@@ -28,11 +28,13 @@ def nearest_voice(stack: Stack, wave_N: Wave, units: UnitSequence) -> str | None
     Returns: None for a vocoder of one voice, or a recording too short to compare.
     """
     voices, rate = list(stack.vocoder.speakers), stack.quantizer.sample_rate
+    if len(voices) < 2:
+        return None
     mel = LogMelEncoder(_N_BANDS, sample_rate=rate, floor=_FLOOR)
     per_frame = rate / stack.spec.frame_rate
     first, last = loudest(wave_N, len(units), round(_HEARD_S * stack.spec.frame_rate))
     heard_N = wave_N[round(first * per_frame) : round(last * per_frame)]
-    if len(voices) < 2 or mel.n_frames(len(heard_N)) == 0 or not heard_N.any():
+    if mel.n_frames(len(heard_N)) == 0 or not heard_N.any():
         return None
     f0_F = None if units.f0_hz is None else units.f0_hz[first:last]
     part = replace(units, units=units.units[first:last], f0_hz=f0_F).deduplicate()

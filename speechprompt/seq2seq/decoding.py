@@ -154,7 +154,7 @@ def _sampled(
     first_BT = torch.tensor([[*start, *ids[:n_common].tolist()] for ids in forced], device=device)
     written = [ids[:n_common].tolist() for ids in forced for _ in range(n)]
     ends: list[int | None] = [None] * len(written)
-    parent_N = torch.arange(len(forced)).repeat_interleave(n)  # each draw's line among those before it
+    parent_N = torch.arange(len(forced)).repeat_interleave(n)  # each draw's line in the decoder
     logits_NV = decoder.start(first_BT)[:, -1][parent_N.to(device)]
     line_N = list(range(len(written)))  # draws that step on, all of a row or none
     for step in range(n_common, longest + 1):
@@ -174,10 +174,8 @@ def _sampled(
         if not running:
             break
         kept = [line for line, draw in enumerate(line_N) if draw // n in running]
-        parent_N, line_N = (
-            (parent_N if step == n_common else torch.arange(len(line_N)))[kept],
-            [line_N[k] for k in kept],
-        )
+        line_N = [line_N[k] for k in kept]
         ids_N = torch.tensor([written[draw][-1] for draw in line_N], device=device)
-        logits_NV = decoder.step(ids_N, parent_N.to(device))
+        logits_NV = decoder.step(ids_N, parent_N[kept].to(device))
+        parent_N = torch.arange(len(kept))
     return [np.asarray(row[:end], dtype=np.int64) for row, end in zip(written, ends, strict=True)]
