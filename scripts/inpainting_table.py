@@ -3,8 +3,8 @@ r"""What fills gaps how well: damaged, nearest neighbour, plain model, prompt, f
     python -m scripts.inpainting_table --run runs/inpainting --split test --out tables/inpainting --finetune
 
 All methods see the same gaps. With --finetune a copy of the whole language model is trained as the prompt was, in
-OUT/finetuned, or where that was interrupted continued; the same command finds it finished. Writes table.md, table.json
-and, with --audio, every spoken recording, to listen to and for a judge.
+OUT/finetuned. Writes table.md and table.json after every method and, with --audio, every spoken recording, to listen to
+and for a judge. Killed at any time, the same command continues: what was measured or trained is not done again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scripts.interval_cells import interval_cells
 from speechprompt.cli.boundary import guarded
 from speechprompt.cli.options import Candidates, CandidatesTemperature, GapBeam, JudgeName
 from speechprompt.generate.filling import filling_by
-from speechprompt.generate.inpainting_evaluation import CEILING, FINETUNE, METHODS, compare
+from speechprompt.generate.inpainting_evaluation import FINETUNE, METHODS, compare
 from speechprompt.generate.inpainting_run import load_inpainting_run
 from speechprompt.generate.inpainting_training import FINETUNE_LR, finetune_as
 from speechprompt.judge import load_judge
@@ -48,6 +48,7 @@ NAMES = {
     "prompt": "prompt",
     FINETUNE: "fine-tuning of the whole model",
     "resynthesized": "clean units, resynthesized",
+    "original": "the recording before the damage",
 }
 
 
@@ -61,6 +62,33 @@ def markdown(measured: Mapping[str, Mapping[str, Any]], trained: Mapping[str, in
         cells = [NAMES.get(name, name), f"{trained.get(name, 0):,}", *interval_cells(measures, COLUMNS)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+class MeasuredTable:
+    """What was measured so far, on disk after every method.
+
+    folder: of table.json and table.md. trained: how many weights, by method. about: all that the measures depend on;
+    what table.json holds is taken over where that is the same.
+    """
+
+    def __init__(self, folder: Path, trained: Mapping[str, int], about: Mapping[str, Any]) -> None:
+        self.folder, self.trained, self.about = folder, trained, json.loads(json.dumps(about))
+        file = folder / "table.json"
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        measures = found.pop("measures", {})
+        self.measured: dict[str, Any] = measures if found == self.about else {}
+
+    def add(self, name: str, measures: dict[str, Any]) -> None:
+        """Take in a method's measures."""
+        self.measured[name] = measures
+        about = self.about | {"measures": self.measured}
+        for file, text in (("table.md", self.markdown()), ("table.json", json.dumps(about, indent=1) + "\n")):
+            with atomic_path(self.folder / file) as path:
+                path.write_text(text, encoding="utf-8")
+
+    def markdown(self) -> str:
+        """All rows, in the order of NAMES."""
+        return markdown({name: self.measured[name] for name in NAMES if name in self.measured}, self.trained)
 
 
 def main(
@@ -91,36 +119,40 @@ def main(
 
     writing = filling_by(beam=beam, candidates=candidates, temperature=temperature)
     names = split_names("--methods", methods)
-    trained = {"prompt": opened.record.trainable_parameters}
-    finetuned = None
+    trained, finetuned = {"prompt": opened.record.trainable_parameters}, None
     if finetune:
         finetuned = finetune_as(opened, out / "finetuned", data=data, lr=finetune_lr, progress=True)
         trained[FINETUNE] = finetuned.record.trainable_parameters
-        names = [name for name in names if name != CEILING] + [FINETUNE] + [CEILING] * (CEILING in names)
-    measured = compare(
-        opened,
-        split,
-        names,
-        finetuned=finetuned,
-        data=data,
-        writing=writing,
-        keep=keep if audio else None,
-        judge=None if judge is None else load_judge(judge),
-        progress=True,
+        names.append(FINETUNE)
+    settings = opened.record.to_dict()
+    settings.pop("metrics")  # they change when the run is evaluated
+    table = MeasuredTable(
+        out,
+        trained,
+        {
+            "run": str(run),
+            "split": split,
+            "writing": asdict(writing),
+            "settings": settings,
+            "judge": judge,
+            "audio": audio,
+        },
     )
-    out.mkdir(parents=True, exist_ok=True)
-    table = markdown(measured, trained)
-    about = {
-        "run": str(run),
-        "split": split,
-        "writing": asdict(writing),
-        "settings": opened.record.to_dict(),
-        "measures": measured,
-    }
-    for name, text in (("table.md", table), ("table.json", json.dumps(about, indent=1) + "\n")):
-        with atomic_path(out / name) as file:
-            file.write_text(text, encoding="utf-8")
-    print(table, end="")
+    missing = [name for name in names if name not in table.measured]
+    if missing:
+        compare(
+            opened,
+            split,
+            missing,
+            finetuned=finetuned,
+            data=data,
+            writing=writing,
+            keep=keep if audio else None,
+            judge=None if judge is None else load_judge(judge),
+            measured_one=table.add,
+            progress=True,
+        )
+    print(table.markdown(), end="")
 
 
 if __name__ == "__main__":

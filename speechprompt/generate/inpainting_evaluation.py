@@ -27,8 +27,10 @@ from units.errors import InputError
 from units.types import Wave
 
 Keep = Callable[[str, str, Wave, int], None]  # method, utterance, wave, sample rate
+Measured = Callable[[str, dict[str, Any]], None]
 CEILING = "resynthesized"
-METHODS = ("corrupted", "nearest", "plain", "masked", "prompt", CEILING)
+ORIGINAL = "original"
+METHODS = ("corrupted", "nearest", "plain", "masked", "prompt", CEILING, ORIGINAL)
 FINETUNE = "finetune"  # of a run that need not be there
 
 
@@ -78,6 +80,7 @@ def compare(
     audio: bool = True,
     judge: Judge | None = None,
     keep: Keep | None = None,
+    measured_one: Measured | None = None,
     progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Measures by method, all on the same gaps.
@@ -85,8 +88,9 @@ def compare(
     methods: "corrupted", what is heard of the damaged recordings; "nearest", see NearestFill; "plain", the language
     model without a prompt, shown what is heard in the gaps; "masked", the same with masks there, as in its
     pretraining; "prompt", the run; "finetune", the run `finetuned`, see `finetune_as`; "resynthesized", the clean
-    units, which no filling can beat.
-    keep: is given every spoken recording. Other arguments as `evaluate_inpainting`.
+    units, which no filling can beat; "original", the recording before the damage: what the judge itself gets wrong.
+    keep: is given every spoken recording. measured_one: is given each method's name and measures as soon as it has
+    them. Other arguments as `evaluate_inpainting`.
     Raises InputError: an unknown method or split, a split without recordings, a judge without audio, a finetuned run of
     other gaps; AudioError: recordings that cannot be used.
     """
@@ -116,13 +120,14 @@ def compare(
         trained = finetuned if name == FINETUNE and finetuned is not None else run
         filled = _fill(name, trained, task, writing, progress)(rows)
         measured[name] = unit_measures(rows, filled)
-        if not speaks:
-            continue
-        heard: list[str] = []
-        pairs = _spoken(name, run, utterances, rows, filled, keep, voices)
-        measured[name] |= distance_measures(_listened(pairs, judge, rate, heard), rate)
-        if judge is not None:
-            measured[name] |= text_error_measures(references, heard, judge=judge.name, reference=kind)
+        if speaks:
+            heard: list[str] = []
+            pairs = _spoken(name, run, utterances, rows, filled, keep, voices)
+            measured[name] |= distance_measures(_listened(pairs, judge, rate, heard), rate)
+            if judge is not None:
+                measured[name] |= text_error_measures(references, heard, judge=judge.name, reference=kind)
+        if measured_one is not None:
+            measured_one(name, measured[name])
     return measured
 
 
@@ -147,7 +152,7 @@ def _fill(name: str, run: InpaintingRun, task: Task, writing: WritingConfig | No
     """What fills gaps under this name."""
     if name == "corrupted":
         return lambda rows: [row.heard for row in rows]
-    if name == CEILING:
+    if name in (CEILING, ORIGINAL):
         return lambda rows: [row.clean for row in rows]
     if name == "nearest":
         known = damaged(task, "train", run.stack, run.config, 0, progress=progress)
@@ -172,8 +177,8 @@ def _spoken(
     for utterance, row, frames_F in zip(utterances, rows, filled, strict=True):
         clean = _clean(utterance, rate)
         wave, _ = damaged_wave(clean, utterance.id, rate, corruption, HELD_OUT_VERSION)
-        mended = wave
-        if name != "corrupted":
+        mended = clean if name == ORIGINAL else wave
+        if name not in ("corrupted", ORIGINAL):
             if row.id not in voices:
                 heard = heard_units(run.stack, row.heard, wave)
                 voices[row.id] = own_voice(run.stack, wave, heard, row.spans)

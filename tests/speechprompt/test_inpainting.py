@@ -244,14 +244,35 @@ def test_evaluation_and_table_measure_every_method_on_the_same_gaps(
     assert table["prompt"] == measures
     for row in table.values():
         assert 0 <= row["gap_voicing_error"] <= 1
+    assert table["original"]["mel_cepstral_distance"] == 0 == table["original"]["unit_error_rate"]
     assert table["resynthesized"]["unit_error_rate"] == 0 < table["corrupted"]["gap_unit_error_rate"]
-    assert len((tmp_path / "table" / "table.md").read_text().splitlines()) == 2 + len(table) == 8
+    assert len((tmp_path / "table" / "table.md").read_text().splitlines()) == 2 + len(table) == 9
     kept = sorted(
         path.relative_to(tmp_path).parts[-2] for path in (tmp_path / "table" / "audio").rglob("*.flac")
     )
     assert set(kept) == set(table)
     with pytest.raises(InputError, match="expected one of corrupted"):
         compare(load_inpainting_run(inpainting_run), "test", ["magic"])
+
+
+def test_a_table_that_was_interrupted_keeps_what_it_had_measured(
+    inpainting_run: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "table.json"
+    inpainting_table.main(inpainting_run, tmp_path, methods="resynthesized,corrupted")
+    measured = json.loads(file.read_text())
+    measured["measures"]["corrupted"]["gap_unit_error_rate"] = (
+        0.125  # told from what it would be if measured again
+    )
+    file.write_text(json.dumps(measured))
+    inpainting_table.main(inpainting_run, tmp_path, methods="corrupted,prompt,resynthesized")
+    rows = json.loads(file.read_text())["measures"]
+    assert rows["corrupted"] == measured["measures"]["corrupted"] and "prompt" in rows
+    titles = [line.split(" | ")[0] for line in (tmp_path / "table.md").read_text().splitlines()[2:]]
+    assert titles == ["| damaged, as it is", "| prompt", "| clean units, resynthesized"]
+    inpainting_table.main(inpainting_run, tmp_path, methods="corrupted", split="valid")
+    rows = json.loads(file.read_text())["measures"]
+    assert list(rows) == ["corrupted"] and rows["corrupted"]["gap_unit_error_rate"] != 0.125
 
 
 def test_candidates_are_drawn_and_their_median_is_taken(
