@@ -14,13 +14,13 @@ SpeechPrompt (Chang et al., Interspeech 2022, arXiv:2203.16773) sets prompts aga
 every weight of the same unit LM (`finetune`), and a model per task on the encoder's continuous features, as in SUPERB
 (`head`). SpeechPrompt v2 (Chang et al., 2023, arXiv:2303.00733) varies the unit LM and the verbalizer. The tables of
 neither hold a cheaper method, so that a reader cannot tell how much of a score is the LM's and how much the units give
-away by themselves: `majority` is the score of knowing nothing, `ngram` that of counting units. `input-prompt` and
-`lora` train as few weights as prompts do, elsewhere. docs/methods.md tells more.
+away by themselves: `majority` is the score of knowing nothing, `ngram` that of counting units, `prompt-ngram` what the
+two know together. `input-prompt` and `lora` train as few weights as prompts do, elsewhere. docs/methods.md tells more.
 """
 
 from __future__ import annotations
 
-from speechprompt.methods import finetune, head, lora, majority, ngram, prompts
+from speechprompt.methods import finetune, head, lora, majority, ngram, prompt_ngram, prompts
 from speechprompt.methods.base import Job, Method, MethodError, Outcome
 
 __all__ = ["METHODS", "Job", "Method", "MethodError", "Outcome", "run_method"]
@@ -32,6 +32,7 @@ METHODS: dict[str, Method] = {
     "finetune": finetune.finetune,
     "head": head.head,
     "ngram": ngram.ngram,
+    "prompt-ngram": prompt_ngram.prompt_ngram,
     "majority": majority.majority,
 }
 

@@ -222,7 +222,8 @@ def test_a_head_needs_audio(task: Task, stack: Stack, tmp_path: Path) -> None:
 
 def test_an_unknown_method_is_named_with_the_choices(task: Task, stack: Stack, tmp_path: Path) -> None:
     with pytest.raises(
-        MethodError, match=r"prompt, input-prompt, lora, finetune, head, ngram, majority, got 'nearest'"
+        MethodError,
+        match=r"prompt, input-prompt, lora, finetune, head, ngram, prompt-ngram, majority, got 'nearest'",
     ):
         run_method("nearest", Job(task, stack, tmp_path / "run"))
 

@@ -172,7 +172,7 @@ def test_a_prompt_is_trained_measured_and_asked_with_the_pitch(
 
 
 @pytest.mark.parametrize(
-    "method", ["prompt", "input-prompt", "lora", "finetune", "head", "ngram", "majority"]
+    "method", ["prompt", "input-prompt", "lora", "finetune", "head", "ngram", "prompt-ngram", "majority"]
 )
 def test_every_method_works_beside_pitch(method: str, task: Task, stack: Stack, tmp_path: Path) -> None:
     settings = {} if method in ("ngram", "majority") else QUICK
