@@ -22,6 +22,7 @@ import typer
 
 from scripts.recipe import DeviceName, Out, Seeds, StackName, WorkerCount
 from speechprompt.cli.boundary import guarded
+from speechprompt.methods import METHODS
 from speechprompt.suite.cell_files import CellResult, read_predictions, read_result
 from speechprompt.suite.command import cells_of, command_line, run_command
 from speechprompt.suite.intervals import pooled_interval
@@ -106,9 +107,7 @@ def table_text(right: Mapping[str, np.ndarray], lengths: Sequence[int], n_seeds:
 def main(
     data: Annotated[Path, typer.Option(metavar="DATA", help="Folder of CSV files path,label,speaker.")],
     out: Out = Path("tables"),
-    methods: Annotated[
-        str, typer.Option(metavar="A,B", help="As `suite` takes them.")
-    ] = "prompt,input-prompt,lora,finetune,head,ngram,majority",
+    methods: Annotated[str, typer.Option(metavar="A,B", help="As `suite` takes them.")] = ",".join(METHODS),
     settings: Annotated[
         list[str], typer.Option(metavar="METHOD.NAME=VALUE", help="As `suite` takes them.")
     ] = [],  # noqa: B006 (typer copies it)
