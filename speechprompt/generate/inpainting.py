@@ -61,11 +61,11 @@ def inpaint_speech(
     Raises InputError: gaps that do not lie in the recording one after the other, or that are too long for the language
     model; AudioError: a recording that cannot be used; StackError: a stack without encoder or vocoder.
     """
-    _ = stack.voice.needs_f0  # asked first: it may refuse
+    with_pitch = stack.voice.needs_f0  # asked first: it may refuse
     wave_N, rate = stack.read(audio), stack.quantizer.sample_rate
     spans = _spans(gaps_s, len(wave_N), rate)
     damaged_N = corrupted(wave_N, spans, inpainter.config.corruption)
-    [heard] = stack.quantizer([damaged_N])
+    [heard] = stack.quantize([damaged_N], deduplicate=False, f0=with_pitch)
     gaps = gap_frames(spans, rate, stack.spec, len(heard))
     if any(start == stop for start, stop in gaps):
         raise AudioError(
@@ -78,7 +78,6 @@ def inpaint_speech(
     [filled_F] = inpainter([Damaged("", heard_F, heard_F, inner, spans)])
     frames_F = np.concatenate([heard.units[:first], filled_F, heard.units[last:]])
     regions = tuple(widened(gaps, len(heard), inpainter.config.guard))
-    heard = heard_units(stack, heard.units, damaged_N)
     f0_F = None if heard.f0_hz is None else bridged_f0(heard, regions)
     speaker = speaker or own_voice(stack, damaged_N, heard, spans)
     units = UnitSequence(frames_F, stack.spec, f0_hz=f0_F)
