@@ -7,10 +7,10 @@ row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import log_softmax
 
 from speechprompt.methods.base import Job, Outcome
 from speechprompt.methods.ngram import ngram
@@ -50,16 +50,14 @@ def prompt_ngram(job: Job) -> Outcome:
 def averaged(first_NC: np.ndarray, second_NC: np.ndarray, share: float) -> np.ndarray:
     """Log-probabilities (N, C) float32: `share` of the second and the rest of the first, normalised again."""
     mixed_NC = (1 - share) * first_NC.astype(np.float64) + share * second_NC
-    normalised_NC: np.ndarray = mixed_NC - np.logaddexp.reduce(mixed_NC, axis=1, keepdims=True)
+    normalised_NC: np.ndarray = log_softmax(mixed_NC, axis=1)
     return normalised_NC.astype(np.float32)
 
 
-def best_share(
-    first_NC: np.ndarray, second_NC: np.ndarray, targets_N: np.ndarray, shares: Sequence[float] = SHARES
-) -> float:
-    """The share of the second that makes right labels the most probable; of equally good ones the smallest.
+def best_share(first_NC: np.ndarray, second_NC: np.ndarray, targets_N: np.ndarray) -> float:
+    """The share of SHARES that makes right labels the most probable; of equally good ones the smallest.
 
     By likelihood, which a few rows tell more surely than how many of them are right.
     """
     rows_N = np.arange(len(targets_N))
-    return max(shares, key=lambda share: averaged(first_NC, second_NC, share)[rows_N, targets_N].sum())
+    return max(SHARES, key=lambda share: averaged(first_NC, second_NC, share)[rows_N, targets_N].sum())
