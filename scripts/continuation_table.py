@@ -8,7 +8,6 @@ them (`quantize --frames`, or without), best of recordings that the stack's LM n
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from scripts.interval_cells import interval_cells
+from scripts.table_files import write_table
 from speechprompt.cli.boundary import guarded
 from speechprompt.cli.options import JudgeName
 from speechprompt.decode import SamplingConfig
@@ -27,7 +27,6 @@ from speechprompt.judge import load_judge
 from speechprompt.lm import load_lm
 from speechprompt.stack_folder import load_stack
 from tasks.registry import get_task
-from units.atomic import atomic_path
 from units.errors import InputError
 
 COLUMNS = (
@@ -93,7 +92,6 @@ def main(
         )
         for ratio in ratios
     }
-    out.mkdir(parents=True, exist_ok=True)
     about = {
         "stack": stack,
         "run": None if run is None else str(run),
@@ -103,9 +101,7 @@ def main(
         "measures": measured,
     }
     table = markdown(measured)
-    for name, text in (("table.md", table), ("table.json", json.dumps(about, indent=1) + "\n")):
-        with atomic_path(out / name) as file:
-            file.write_text(text, encoding="utf-8")
+    write_table(out, table, about)
     print(table, end="")
 
 

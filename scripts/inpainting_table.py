@@ -20,6 +20,7 @@ import numpy as np
 import typer
 
 from scripts.interval_cells import interval_cells
+from scripts.table_files import write_table
 from speechprompt.cli.boundary import guarded
 from speechprompt.cli.options import Candidates, CandidatesTemperature, GapBeam, JudgeName
 from speechprompt.generate.filling import filling_by
@@ -28,7 +29,6 @@ from speechprompt.generate.inpainting_run import load_inpainting_run
 from speechprompt.generate.inpainting_training import FINETUNE_LR, finetune_as
 from speechprompt.judge import load_judge
 from speechprompt.suite.settings import split_names
-from units.atomic import atomic_path
 from units.audio import write_audio
 
 COLUMNS = (
@@ -81,10 +81,7 @@ class MeasuredTable:
     def add(self, name: str, measures: dict[str, Any]) -> None:
         """Take in a method's measures."""
         self.measured[name] = measures
-        about = self.about | {"measures": self.measured}
-        for file, text in (("table.md", self.markdown()), ("table.json", json.dumps(about, indent=1) + "\n")):
-            with atomic_path(self.folder / file) as path:
-                path.write_text(text, encoding="utf-8")
+        write_table(self.folder, self.markdown(), self.about | {"measures": self.measured})
 
     def markdown(self) -> str:
         """All rows, in the order of NAMES."""
