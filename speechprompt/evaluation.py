@@ -24,7 +24,6 @@ from speechprompt.stack import Audio
 from speechprompt.task_units import quantize_utterances, rows_as_read, views_of
 from speechprompt.views import mean_over_views, offset_views
 from tasks.base import LabelError, Task
-from tasks.metrics import report
 from tasks.registry import get_task
 from units.errors import InputError
 
@@ -69,6 +68,9 @@ def evaluate(
     Raises: RunError, StackError: see `load_run`; InputError: an unknown split, or a task of another kind; LabelError:
     data with other labels than the run's; AudioError: recordings that cannot be used.
     """
+    # Here: its libraries take two seconds to import, and who predicts needs none of them.
+    from tasks.metrics import report
+
     run = open_run(run, device)
     if task is None:
         task = get_task(run.record.task, data if data is not None else run.record.data)

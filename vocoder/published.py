@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from units.errors import InputError
+from units.weightless import weightless
 from vocoder.config import HiFiGANConfig
 from vocoder.hifigan import UnitHiFiGAN
 from vocoder.weights import folded_state_dict
@@ -66,7 +66,7 @@ def read_generator(
             f"vocoder config: expected sizes as numbers and lists of them, got trouble: {error}; use the config.json "
             "that belongs to the checkpoint"
         ) from error
-    with torch.device("meta"):
+    with weightless():
         generator = UnitHiFiGAN(sizes)
     expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in folded.items()}

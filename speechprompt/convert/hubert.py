@@ -18,6 +18,7 @@ from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import require_options
 from speechprompt.fairseq import CheckpointError, FairseqCheckpoint, UsedTensors
 from units.atomic import atomic_dir
+from units.weightless import weightless
 
 _FINE_TUNED = "w2v_encoder.w2v_model."
 _PRETRAINING_ONLY = {
@@ -78,7 +79,7 @@ def convert(checkpoint: FairseqCheckpoint, to: Path) -> Converted:
     classes: Any = (Wav2Vec2Config, Wav2Vec2Model) if is_wav2vec else (HubertConfig, HubertModel)
     config_class, model_class = classes
     try:
-        with torch.device("meta"):
+        with weightless():
             model = model_class(config_class(**dimensions))
         model.load_state_dict(weights, assign=True)
     except (RuntimeError, ValueError) as error:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import (
@@ -27,6 +26,7 @@ from speechprompt.lm.pgslm import PGSLM
 from speechprompt.lm.prosody import ProsodyConfig
 from speechprompt.vocab import SPECIALS, UnitsFirstVocab
 from units.safe_pickle import read_torch_file
+from units.weightless import weightless
 
 STREAMS = ("embed_duration", "embed_f0")
 
@@ -59,7 +59,7 @@ def convert(
         scale_embedding=not options.get("no_scale_embedding", False),
         **norms(used, settings, "decoder"),
     )
-    with torch.device("meta"):
+    with weightless():
         model = PGSLM(config, vocab, prosody)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     weights = take_all(used, shapes, {name: _fairseq_name(name, used) for name in shapes})

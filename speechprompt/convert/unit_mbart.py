@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from speechprompt.convert.base import Converted
 from speechprompt.convert.fairseq_transformer import (
     DECODER_OPTIONS,
@@ -26,6 +24,7 @@ from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.lm.unit_mbart import DECODER_EMBEDDING, ENCODER_EMBEDDING, OUTPUT, UnitMBart
 from speechprompt.vocab import MBartVocab, UnitVocab
+from units.weightless import weightless
 
 FAIRSEQ_OUTPUT = "decoder.output_projection.weight"
 
@@ -58,7 +57,7 @@ def convert(
             f"{len(vocab.languages)} languages and <mask>, got {len(vocab)}; use the dictionary of this checkpoint"
         )
     config = _config(options, used, vocab, checkpoint.path)
-    with torch.device("meta"):
+    with weightless():
         model = UnitMBart(config, vocab)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     names = {OUTPUT: FAIRSEQ_OUTPUT}

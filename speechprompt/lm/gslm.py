@@ -24,6 +24,7 @@ from speechprompt.lm.packing import Packing
 from speechprompt.lm.transformer import DecoderLayer, TransformerConfig, sinusoidal_positions
 from speechprompt.vocab import UnitVocab
 from units.errors import InputError
+from units.weightless import weightless
 
 
 class GSLM(UnitLM):
@@ -63,9 +64,11 @@ class GSLM(UnitLM):
         return self.vocab.pad + 1 + self.max_positions
 
     def _fixed_positions(self) -> Tensor:
+        # On the CPU even in a module without values: no file holds them.
         if self.config.positions == "sinusoidal":
             return sinusoidal_positions(self._n_positions, self.d_model, self.vocab.pad)
-        return torch.zeros(self._n_positions if self.config.positions == "none" else 0, self.d_model)
+        n_rows = self._n_positions if self.config.positions == "none" else 0
+        return torch.zeros(n_rows, self.d_model, device="cpu")
 
     def _position_table(self) -> Tensor:
         """What is added to the embeddings, row by position: learned or fixed."""
@@ -232,9 +235,8 @@ class GSLM(UnitLM):
 
         Raises: RuntimeError (torch's) for missing, further or misshapen tensors.
         """
-        # Built without memory first: drawing initial weights only to overwrite them would take most of the time.
-        with torch.device("meta"):
+        with weightless():
             model = cls(config, vocab)
         model.load_state_dict(dict(weights), assign=True)
-        model.fixed_positions_ND = model._fixed_positions().to(model.device)
+        model.fixed_positions_ND = model.fixed_positions_ND.to(model.device)
         return model.eval()

@@ -22,6 +22,7 @@ from speechprompt.lm.prosody import ProsodyConfig, known_edges
 from speechprompt.lm.transformer import TransformerConfig
 from speechprompt.vocab import UnitsFirstVocab
 from units.errors import InputError
+from units.weightless import weightless
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,10 +180,10 @@ class PGSLM(GSLM):
                 f"{folder}: expected a {cls.family} language model, got {error!r}; restore it"
             ) from error
         weights = read_weights(folder, device=device)
-        with torch.device("meta"):  # drawing initial weights only to overwrite them takes most of the time
+        with weightless():
             model = cls(transformer, vocab, prosody)
         fill(model, weights, folder)
-        model.fixed_positions_ND = model._fixed_positions().to(device)
+        model.fixed_positions_ND = model.fixed_positions_ND.to(device)
         model.eval()
         return model
 

@@ -112,15 +112,16 @@ class TransformerConfig:
 
 
 def sinusoidal_positions(n_rows: int, d_model: int, padding_row: int) -> Tensor:
-    """Table (n_rows, d_model) float32: sines in the first half, cosines in the second, zeros at `padding_row`.
+    """Table (n_rows, d_model) float32 on the CPU: sines in the first half, cosines in the second, zeros at `padding_row`.
 
     Wavelengths form a geometric series from 2 pi to 20000 pi over d_model // 2 - 1 steps; an odd width ends in a zero.
 
     Source: tensor2tensor's form of Vaswani et al. 2017, section 3.5, which fairseq uses.
     """
     half = d_model // 2
-    frequency = torch.exp(torch.arange(half, dtype=torch.float32) * -(math.log(10_000) / max(half - 1, 1)))
-    angle = torch.arange(n_rows, dtype=torch.float32)[:, None] * frequency
+    step_H = torch.arange(half, dtype=torch.float32, device="cpu")
+    row_N = torch.arange(n_rows, dtype=torch.float32, device="cpu")
+    angle = row_N[:, None] * torch.exp(step_H * -(math.log(10_000) / max(half - 1, 1)))
     table = F.pad(torch.cat([angle.sin(), angle.cos()], dim=1), (0, d_model % 2))
     table[padding_row] = 0
     return table

@@ -24,6 +24,7 @@ from speechprompt.lm.mbart_config import MBartConfig
 from speechprompt.lm.transformer import DecoderLayer, sinusoidal_positions
 from speechprompt.vocab import MBartVocab
 from units.errors import InputError
+from units.weightless import weightless
 
 ENCODER_EMBEDDING, DECODER_EMBEDDING = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 OUTPUT = "output_projection.weight"
@@ -246,7 +247,7 @@ class UnitMBart(nn.Module):
         weights = read_weights(folder, device=device)
         if config.share_embedding and ENCODER_EMBEDDING in weights:
             weights[DECODER_EMBEDDING] = weights[ENCODER_EMBEDDING]
-        with torch.device("meta"):  # drawing initial weights only to overwrite them takes most of the time
+        with weightless():
             model = cls(config, vocab)
         fill(model, weights, folder)
         model.eval()

@@ -65,6 +65,18 @@ def test_help_loads_nothing_heavy() -> None:
     assert all(verb in done.stdout for verb in VERBS)
 
 
+def test_to_predict_loads_no_metrics() -> None:
+    code = (
+        "import sys, speechprompt.evaluation, speechprompt.demo.classification; "
+        "print([name for name in ('torchmetrics', 'sklearn') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([verb, "--help"]) == 0
