@@ -112,7 +112,7 @@ class TransformerConfig:
 
 
 def sinusoidal_positions(n_rows: int, d_model: int, padding_row: int) -> Tensor:
-    """Table (n_rows, d_model) float32 on the CPU: sines in the first half, cosines in the second, zeros at `padding_row`.
+    """Table (n_rows, d_model) float32, on the CPU: sines, then cosines, zeros at `padding_row`.
 
     Wavelengths form a geometric series from 2 pi to 20000 pi over d_model // 2 - 1 steps; an odd width ends in a zero.
 

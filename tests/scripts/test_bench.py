@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CalledProcessError
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,7 @@ from scripts.bench.audio_units import noise_waves, pair
 from scripts.bench.machine import uses_bf16
 from scripts.bench.matrix_rate import operations
 from scripts.bench.opt_peer import PeftPrompts, as_opt, opt_generate
+from scripts.bench.page_start import start_s
 from scripts.bench.plain_prompts import PlainPrompts
 from scripts.bench.prompt_work import N_LABELS, batch_of, prompted_pair
 from scripts.bench.vocoding import vocoding
@@ -213,3 +215,10 @@ def test_the_processor_is_named_by_the_kernel_or_else_by_python(
     assert machine.processor_model() == "Fast CPU @ 3 GHz"
     file.write_text("processor\t: 0\nBogoMIPS\t: 50\n", encoding="utf-8")  # as on Arm
     assert machine.processor_model() == (platform.processor() or platform.machine())
+
+
+def test_a_page_answers_before_its_start_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("gradio", reason="the extra demo is not installed")
+    assert start_s("mini") > 0
+    with pytest.raises(CalledProcessError):
+        start_s(str(tmp_path))  # no stack
