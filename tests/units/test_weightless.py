@@ -13,7 +13,6 @@ from units.weightless import weightless
 
 CHILD = """
 import sys
-from pathlib import Path
 from speechprompt.stack_folder import load_stack
 stack = load_stack("mini")
 stack.lm, stack.seq2seq
