@@ -29,14 +29,15 @@ def start_s(stack: str) -> float:
     begun = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as page:
         assert page.stdout is not None
-        said = page.stdout.readline()
-        if not said:
-            raise subprocess.CalledProcessError(page.wait(), command)
-        with urlopen(json.loads(said)["url"]) as answer:
-            answer.read()
-        seconds = time.perf_counter() - begun
-        page.terminate()
-    return seconds
+        try:
+            said = page.stdout.readline()
+            if not said:
+                raise subprocess.CalledProcessError(page.wait(), command)
+            with urlopen(json.loads(said)["url"]) as answer:
+                answer.read()
+            return time.perf_counter() - begun
+        finally:
+            page.terminate()  # also where it does not answer: leaving the block waits for its end
 
 
 def main(

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import json
 import platform
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from subprocess import CalledProcessError
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 
 from scripts.bench import __main__ as bench
-from scripts.bench import alternating, machine, memory
+from scripts.bench import alternating, machine, memory, page_start
 from scripts.bench.audio_units import noise_waves, pair
 from scripts.bench.machine import uses_bf16
 from scripts.bench.matrix_rate import operations
 from scripts.bench.opt_peer import PeftPrompts, as_opt, opt_generate
-from scripts.bench.page_start import start_s
 from scripts.bench.plain_prompts import PlainPrompts
 from scripts.bench.prompt_work import N_LABELS, batch_of, prompted_pair
 from scripts.bench.vocoding import vocoding
@@ -219,6 +220,21 @@ def test_the_processor_is_named_by_the_kernel_or_else_by_python(
 
 def test_a_page_answers_before_its_start_is_told(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="the extra demo is not installed")
-    assert start_s("mini") > 0
+    assert page_start.start_s("mini") > 0
     with pytest.raises(CalledProcessError):
-        start_s(str(tmp_path))  # no stack
+        page_start.start_s(str(tmp_path))  # no stack
+
+
+def test_a_page_that_does_not_answer_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, python = tmp_path / "told", tmp_path / "python"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/"  # nobody listens there when it is asked for
+    python.write_text(
+        f"#!/bin/sh\ntrap 'touch {told}; exit' TERM\necho '{{\"url\": \"{url}\"}}'\nsleep 5 >/dev/null & wait\n",
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    monkeypatch.setattr(page_start.sys, "executable", str(python))
+    with pytest.raises(URLError):
+        page_start.start_s("mini")
+    assert told.exists()

@@ -52,15 +52,20 @@ def result_of(arguments: list[str | Path], capsys: pytest.CaptureFixture[str]) -
     return content
 
 
+def fresh_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What a new interpreter, into which nothing was imported yet, prints; it must end well."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, env=environment
+    )
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys; from speechprompt.cli import run; code = run(['--help']); import speechprompt as sp; dir(sp); "
         f"print('loaded', [name for name in {HEAVY} if name in sys.modules], code)"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = fresh_python("-c", code)
     assert done.stdout.splitlines()[-1] == "loaded [] 0"
     assert all(verb in done.stdout for verb in VERBS)
 
@@ -70,10 +75,7 @@ def test_to_predict_loads_no_metrics() -> None:
         "import sys, speechprompt.evaluation, speechprompt.demo.classification; "
         "print([name for name in ('torchmetrics', 'sklearn') if name in sys.modules])"
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
-    )
+    done = fresh_python("-c", code)
     assert done.stdout == "[]\n"
 
 
@@ -88,10 +90,7 @@ def test_every_verb_is_tested() -> None:
 
 
 def test_module_is_the_command() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "speechprompt", "--version"], capture_output=True, text=True, env=environment
-    )
+    done = fresh_python("-m", "speechprompt", "--version")
     assert (done.returncode, done.stdout) == (0, f"speechprompt {speechprompt.__version__}\n")
 
 
